@@ -1,0 +1,1 @@
+"""From a failing observation to a sentence that names the fault."""

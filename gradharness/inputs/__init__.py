@@ -1,0 +1,1 @@
+"""Where inputs come from: specs, domains inferred from examples, Hypothesis strategies. All randomness is drawn here."""

@@ -1,0 +1,1 @@
+"""The nouns: frozen dataclasses and enums that the layers above hand to each other."""

@@ -1,0 +1,140 @@
+"""The code under test, seen through one protocol: primals in, outputs and a pullback out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+import torch
+
+from gradharness.numerics import tree
+
+Tensors: TypeAlias = tuple[torch.Tensor, ...]
+Gradients: TypeAlias = tuple[torch.Tensor | None, ...]
+Pullback: TypeAlias = Callable[[Sequence[torch.Tensor]], Gradients]
+
+
+@dataclass(frozen=True, slots=True)
+class Primals:
+    """One point: the arguments of a call, and which tensors among them are differentiated.
+
+    Attributes:
+        names: Name of every argument.
+        values: Value of every argument: a tensor, a container of tensors, or a plain value.
+        active: Where the differentiated tensors (the leaves) sit; a path starts with the argument's number.
+    """
+
+    names: tuple[str, ...]
+    values: tuple[object, ...]
+    active: tuple[tree.Path, ...]
+
+    @property
+    def leaves(self) -> Tensors:
+        """The differentiated tensors."""
+        return tuple(tree.get(self.values, path) for path in self.active)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """How each leaf is called in reports."""
+        return tuple(tree.label(self.names[int(path[0])], path[1:]) for path in self.active)
+
+    def arguments(self, leaves: Sequence[torch.Tensor]) -> tuple[object, ...]:
+        """The arguments with other tensors in place of the leaves."""
+        values: list[object] = list(self.values)
+        for path, leaf in zip(self.active, leaves, strict=True):
+            number = int(path[0])
+            values[number] = leaf if len(path) == 1 else tree.replace(values[number], path[1:], leaf)
+        return tuple(values)
+
+    def at(self, leaves: Sequence[torch.Tensor]) -> Primals:
+        """The same point with other leaves."""
+        return Primals(self.names, self.arguments(leaves), self.active)
+
+    def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Primals:
+        """The point with its floating tensors in ``dtype`` (complex: the matching one), all on ``device``."""
+
+        def convert(t: torch.Tensor) -> torch.Tensor:
+            if dtype is None or not (t.is_floating_point() or t.is_complex()):
+                return t.to(device=device)
+            return t.to(device=device, dtype=dtype.to_complex() if t.is_complex() else dtype)
+
+        return Primals(self.names, tree.map_tensors(convert, self.values), self.active)
+
+
+@dataclass(frozen=True, slots=True)
+class Linearization:
+    """Outputs at one point, and the pullback there. The pullback may be called once.
+
+    Attributes:
+        outputs: Every tensor that the forward returned, detached.
+        labels: How each output is called in reports.
+        differentiable: Numbers of the outputs that take a cotangent.
+        pullback: Cotangents (one per differentiable output) to gradients (one per leaf; None where none came).
+    """
+
+    outputs: Tensors
+    labels: tuple[str, ...]
+    differentiable: tuple[int, ...]
+    pullback: Pullback
+
+    @property
+    def cotangent_like(self) -> Tensors:
+        """The outputs that take a cotangent."""
+        return tuple(self.outputs[i] for i in self.differentiable)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawGradient:
+    """What a hand-written backward returned for one of its inputs, before autograd coerced it.
+
+    Attributes:
+        place: Where, such as ``LinearFunction.backward, gradient 1`` or ``weight``.
+        value: The returned object, whatever it is.
+        shape: Shape of the primal; None if the input is not a tensor.
+        dtype: Dtype of the primal; None if the input is not a tensor.
+        device: Device of the primal; None if the input is not a tensor.
+        needed: Whether a gradient was asked for.
+        coerced: Whether autograd reshapes and casts the value afterwards.
+    """
+
+    place: str
+    value: object
+    shape: tuple[int, ...] | None
+    dtype: torch.dtype | None
+    device: torch.device | None
+    needed: bool
+    coerced: bool
+
+
+class Subject(Protocol):
+    """Adapter of some code under test.
+
+    ``outputs`` and ``linearize`` raise ``ForwardRaised``, pullbacks ``BackwardRaised``, when the user's code raises.
+    """
+
+    @property
+    def name(self) -> str:
+        """How reports call it."""
+        ...
+
+    @property
+    def fixed_cotangent(self) -> bool:
+        """True where backward starts from a loss, so that the only cotangent is one."""
+        ...
+
+    def outputs(self, primals: Primals) -> Tensors:
+        """Every tensor output, without grad."""
+        ...
+
+    def linearize(self, primals: Primals) -> Linearization:
+        """Outputs and pullback of the hand-written backward."""
+        ...
+
+    def raw_gradients(self, primals: Primals, cotangents: Sequence[torch.Tensor]) -> tuple[RawGradient, ...]:
+        """What the hand-written backward code returns before anybody coerces it."""
+        ...
+
+    def own_forward(self) -> Subject | None:
+        """The subject with autograd of its own forward in place of its backward; None if there is no such thing."""
+        ...

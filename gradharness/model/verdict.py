@@ -1,0 +1,231 @@
+"""What was decided, and why: verdicts, discrepancies, findings, witnesses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+
+import torch
+
+
+class Verdict(Enum):
+    """Outcome of a check. The value is the sentence that a report prints for it."""
+
+    PASS = "no error above the stated resolution"
+    FAIL = "the gradient is wrong beyond what all known errors can explain"
+    UNDECIDED = "the oracles' error is wider than the tolerance; this is not a pass"
+    SKIPPED = "does not apply here"
+
+
+class Severity(StrEnum):
+    """An error fails a check; a warning is shown, and fails only when strict."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+class Fault(StrEnum):
+    """What is wrong, in one or two words. The finding's message has the particulars."""
+
+    CONSTANT_FACTOR = "constant factor"
+    SIGN = "sign"
+    ZERO_GRADIENT = "zero gradient"
+    MISSING_GRADIENT = "missing gradient"
+    COTANGENT_IGNORED = "cotangent ignored"
+    NOT_LINEAR = "not linear in the cotangent"
+    OUTPUT_DROPPED = "output's cotangent dropped"
+    OUTPUTS_CROSSED = "outputs' cotangents crossed"
+    TRANSPOSED = "transposed"
+    MISSING_REDUCTION = "missing reduction"
+    SWAPPED_GRADIENTS = "other argument's gradient"
+    WRONG_REGION = "wrong in a region"
+    WRONG_ELEMENTS = "wrong elements"
+    NON_FINITE = "not finite"
+    WRONG_SHAPE = "wrong shape"
+    WRONG_DTYPE = "wrong dtype"
+    WRONG_DEVICE = "wrong device"
+    WRONG_COUNT = "wrong number of gradients"
+    WRONG_TYPE = "not a tensor"
+    UNEXPECTED_GRADIENT = "gradient for an input that has none"
+    WRONG_FORWARD = "wrong forward"
+    FORWARD_RAISES = "forward raises"
+    BACKWARD_RAISES = "backward raises"
+    DISCONNECTED = "output not connected to its inputs"
+    REFERENCE_SUSPECT = "the reference is the suspect"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discrepancy:
+    """One measured disagreement: of one gradient, one output, or of one rule of the contract.
+
+    Attributes:
+        label: Which gradient or output, such as ``weight`` or ``output[1]``.
+        got: What the subject gave; None where it gave nothing.
+        expected: What the oracle gives, same shape; None where only a direction was measured.
+        bound: Tolerance per element (or one for the direction), in units of ``expected``.
+        oracle: Name of the oracle that disagrees.
+        excess: Largest |got - expected| / bound. Above 1 is beyond the error budget.
+        fault: Set where the kind of fault is plain from the measurement itself.
+        detail: The particulars, in words, where they are plain from the measurement itself.
+    """
+
+    label: str
+    got: torch.Tensor | None = None
+    expected: torch.Tensor | None = None
+    bound: torch.Tensor | float = 0.0
+    oracle: str = ""
+    excess: float = float("inf")
+    fault: Fault | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """What one check saw at one case.
+
+    Attributes:
+        verdict: PASS, FAIL or UNDECIDED at this case; SKIPPED where the case has nothing to say.
+        discrepancies: Why it is a FAIL; the worst first.
+        warnings: Discrepancies that do not fail by themselves.
+        resolution: Smallest relative error that would have been a FAIL here; None if no claim.
+        reason: Why it is undecided or skipped.
+    """
+
+    verdict: Verdict
+    discrepancies: tuple[Discrepancy, ...] = ()
+    warnings: tuple[Discrepancy, ...] = ()
+    resolution: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Witness:
+    """The smallest failing case that was found. It holds values, and the recipe that makes them.
+
+    Attributes:
+        arguments: (name, value) of every argument, tensors detached.
+        cotangents: One per differentiable output.
+        recipe: Plain JSON data from which the inputs layer makes the same case again.
+        label: The gradient or output that is worst.
+        index: Place of the worst element in it; None if the fault has no single place.
+        expected: Oracle's value there.
+        got: Subject's value there.
+        bound: Tolerance there.
+    """
+
+    arguments: tuple[tuple[str, object], ...]
+    cotangents: tuple[torch.Tensor, ...]
+    recipe: dict[str, object]
+    label: str = ""
+    index: tuple[int, ...] | None = None
+    expected: complex | float | None = None
+    got: complex | float | None = None
+    bound: float | None = None
+
+    @property
+    def elements(self) -> int:
+        """Number of tensor elements in all arguments together."""
+        return sum(v.numel() for _, v in self.arguments if isinstance(v, torch.Tensor))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What is wrong, told to a person.
+
+    Attributes:
+        check: Name of the check that found it.
+        fault: Kind of fault.
+        severity: Error or warning.
+        message: One sentence that names the fault with its particulars.
+        evidence: Further sentences: worst element, share of wrong elements, oracles' values.
+        witness: The smallest failing case; None where none can be shown.
+        reproducer: Python source that needs only torch and the subject; exits 1 while the fault is there.
+    """
+
+    check: str
+    fault: Fault
+    severity: Severity
+    message: str
+    evidence: tuple[str, ...] = ()
+    witness: Witness | None = None
+    reproducer: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckResult:
+    """Outcome of one check on one device in one dtype.
+
+    Attributes:
+        check: Name of the check.
+        device: Such as "cpu".
+        dtype: Such as "float64".
+        verdict: PASS, FAIL, UNDECIDED or SKIPPED.
+        findings: Empty unless something is wrong (or worth a warning).
+        resolution: Smallest relative error that this check would have flagged; None if no claim.
+        examples: Cases that were examined.
+        discarded: Cases that the forward (or the reference) rejected.
+        undecided: Examined cases without a decision.
+        seconds: Wall time of the check.
+        inside: Part of ``seconds`` spent inside the subject's and the reference's own calls.
+        reason: Why it was skipped or is undecided.
+    """
+
+    check: str
+    device: str
+    dtype: str
+    verdict: Verdict
+    findings: tuple[Finding, ...] = ()
+    resolution: float | None = None
+    examples: int = 0
+    discarded: int = 0
+    undecided: int = 0
+    seconds: float = 0.0
+    inside: float = 0.0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """All results for one subject.
+
+    Attributes:
+        subject: Its name.
+        results: One per check, device and dtype.
+        domain: Lines that say which inputs were drawn, and how that was inferred.
+        notes: What a reader must know to trust the verdict (self-reference, excluded outputs …).
+        seed: Gives the same verdict again.
+        profile: Name of the budget.
+        environment: (name, value) pairs: versions, threads, device names.
+        seconds: Wall time of the whole.
+    """
+
+    subject: str
+    results: tuple[CheckResult, ...]
+    domain: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    seed: int = 0
+    profile: str = "dev"
+    environment: tuple[tuple[str, str], ...] = field(default=())
+    seconds: float = 0.0
+
+    @property
+    def verdict(self) -> Verdict:
+        """FAIL if any check fails; else UNDECIDED if any is, or if none passed; else PASS."""
+        verdicts = {r.verdict for r in self.results}
+        if Verdict.FAIL in verdicts:
+            return Verdict.FAIL
+        if Verdict.UNDECIDED in verdicts or Verdict.PASS not in verdicts:
+            return Verdict.UNDECIDED
+        return Verdict.PASS
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """All findings, errors before warnings, in the order of the checks."""
+        found = [f for r in self.results for f in r.findings]
+        return tuple(sorted(found, key=lambda f: f.severity is Severity.WARNING))
+
+    def __str__(self) -> str:
+        lines = [f"{self.subject}: {self.verdict.name} ({self.verdict.value})"]
+        lines += [f"  {f.check}: {f.message}" for f in self.findings]
+        return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Arithmetic without policy: trees of tensors, units in the last place, tolerances, differences."""
