@@ -47,6 +47,10 @@ class UnknownNameError(UsageError):
         super().__init__(f"unknown {what} {name!r}: {hint}")
 
 
+class OutputError(UsageError):
+    """The forward returned something in which there is no tensor."""
+
+
 class LoadError(UsageError):
     """A file or module that was to be checked does not import, or lacks the attribute."""
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
 
 import torch
 
+from gradharness.inputs.sizes import SizeRange
 from gradharness.model.case import Case
 from gradharness.model.subject import Subject
 from gradharness.model.verdict import Observation
 from gradharness.numerics.tolerance import Tolerance
-from gradharness.oracles.base import GradientOracle, SlopeOracle
+from gradharness.oracles.autograd import Autograd
+from gradharness.oracles.finite_difference import FiniteDifference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,8 +25,9 @@ class Setting:
         reference: An independent implementation; None if there is none.
         surrogate: True if the gradient is meant to differ from the derivative.
         tolerance: Allowed relative error on top of the oracles' bounds.
-        gradient_oracles: Elementwise oracles, strongest first.
-        slope_oracles: Directional oracles, cheapest first; empty for a surrogate.
+        trusted: Autograd of the reference; None without one.
+        own: Autograd of the subject's own forward, to be certified where it is used; None for a surrogate.
+        differences: Finite differences of the subject's forward; None for a surrogate.
         dtype: Real floating dtype of the primals.
         device: Where all tensors live.
     """
@@ -34,17 +36,11 @@ class Setting:
     reference: Subject | None
     surrogate: bool
     tolerance: Tolerance
-    gradient_oracles: tuple[GradientOracle, ...]
-    slope_oracles: tuple[SlopeOracle, ...]
+    trusted: Autograd | None
+    own: Autograd | None
+    differences: FiniteDifference | None
     dtype: torch.dtype
     device: str
-
-
-class Sizes(Enum):
-    """From which sizes the dimensions of a case are drawn."""
-
-    ORDINARY = "one to five, and the example's own"
-    EDGE = "zero, one, odd, and one beyond a block, for one dimension at a time"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,5 +62,5 @@ class Check:
     cannot: str
     examine: Callable[[Setting, Case], Observation]
     applies: Callable[[Setting], str | None] = lambda _setting: None
-    sizes: Sizes = Sizes.ORDINARY
+    sizes: SizeRange = SizeRange.ORDINARY
     weight: float = 1.0

@@ -1,1 +1,1 @@
-"""."""
+"""The run: subjects × checks × devices × dtypes, searched with Hypothesis, told as events. Nothing here prints."""

@@ -1,1 +1,1 @@
-"""Where inputs come from: specs, domains inferred from examples, Hypothesis strategies. All randomness is drawn here."""
+"""Where inputs come from: specs, domains, recipes and the strategies that draw them. All randomness is drawn here."""

@@ -85,25 +85,48 @@ class Linearization:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RawGradient:
-    """What a hand-written backward returned for one of its inputs, before autograd coerced it.
+class RawInput:
+    """One input of a hand-written backward, as far as its gradient is concerned.
 
     Attributes:
-        place: Where, such as ``LinearFunction.backward, gradient 1`` or ``weight``.
-        value: The returned object, whatever it is.
-        shape: Shape of the primal; None if the input is not a tensor.
-        dtype: Dtype of the primal; None if the input is not a tensor.
-        device: Device of the primal; None if the input is not a tensor.
+        label: How reports call it.
         needed: Whether a gradient was asked for.
-        coerced: Whether autograd reshapes and casts the value afterwards.
+        like: Shape, dtype and device that the gradient has to have; None if it was not asked for.
+    """
+
+    label: str
+    needed: bool
+    like: TensorMeta | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorMeta:
+    """Shape, dtype and device, without values."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
+
+    @classmethod
+    def of(cls, tensor: torch.Tensor) -> TensorMeta:
+        """The metadata of a tensor."""
+        return cls(shape=tuple(tensor.shape), dtype=tensor.dtype, device=tensor.device)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawReturn:
+    """What one hand-written backward returned, before anybody coerced it.
+
+    Attributes:
+        place: The code that returned it, such as ``LinearFunction.backward``.
+        inputs: Its inputs, in order.
+        returned: The returned objects, whatever they are.
+        coerced: Whether autograd sums and casts the values afterwards.
     """
 
     place: str
-    value: object
-    shape: tuple[int, ...] | None
-    dtype: torch.dtype | None
-    device: torch.device | None
-    needed: bool
+    inputs: tuple[RawInput, ...]
+    returned: tuple[object, ...]
     coerced: bool
 
 
@@ -131,8 +154,8 @@ class Subject(Protocol):
         """Outputs and pullback of the hand-written backward."""
         ...
 
-    def raw_gradients(self, primals: Primals, cotangents: Sequence[torch.Tensor]) -> tuple[RawGradient, ...]:
-        """What the hand-written backward code returns before anybody coerces it."""
+    def raw_returns(self, primals: Primals, cotangents: Sequence[torch.Tensor]) -> tuple[RawReturn, ...]:
+        """What each hand-written backward in the subject returns before anybody coerces it."""
         ...
 
     def own_forward(self) -> Subject | None:

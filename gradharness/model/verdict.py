@@ -39,6 +39,7 @@ class Fault(StrEnum):
     MISSING_REDUCTION = "missing reduction"
     SWAPPED_GRADIENTS = "other argument's gradient"
     WRONG_REGION = "wrong in a region"
+    WRONG_FOR_SHAPE = "wrong for some shapes"
     WRONG_ELEMENTS = "wrong elements"
     NON_FINITE = "not finite"
     WRONG_SHAPE = "wrong shape"
@@ -112,6 +113,9 @@ class Witness:
         expected: Oracle's value there.
         got: Subject's value there.
         bound: Tolerance there.
+        active: Labels of the differentiated tensors, in the order of the gradients.
+        whole: Everything that the oracle expects for ``label``; None if it knows only a direction.
+        whole_bound: Tolerance per element of ``whole``.
     """
 
     arguments: tuple[tuple[str, object], ...]
@@ -122,6 +126,9 @@ class Witness:
     expected: complex | float | None = None
     got: complex | float | None = None
     bound: float | None = None
+    active: tuple[str, ...] = ()
+    whole: torch.Tensor | None = None
+    whole_bound: torch.Tensor | float = 0.0
 
     @property
     def elements(self) -> int:

@@ -1,0 +1,68 @@
+"""Property-based tests for hand-written backward code in PyTorch.
+
+Every public name is imported on first use, so that ``import gradharness`` loads neither torch nor Hypothesis.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CheckResult",
+    "Fault",
+    "Finding",
+    "GradientError",
+    "Report",
+    "Severity",
+    "Verdict",
+    "Witness",
+    "assert_gradients",
+    "check",
+    "gradient_test",
+    "index",
+    "manual",
+    "mask",
+    "pair",
+    "tensor",
+]
+
+_HOME = {
+    "CheckResult": "gradharness.model.verdict",
+    "Fault": "gradharness.model.verdict",
+    "Finding": "gradharness.model.verdict",
+    "GradientError": "gradharness.errors",
+    "Report": "gradharness.model.verdict",
+    "Severity": "gradharness.model.verdict",
+    "Verdict": "gradharness.model.verdict",
+    "Witness": "gradharness.model.verdict",
+    "assert_gradients": "gradharness.api",
+    "check": "gradharness.api",
+    "gradient_test": "gradharness.api",
+    "index": "gradharness.inputs.specs",
+    "manual": "gradharness.subjects",
+    "mask": "gradharness.inputs.specs",
+    "pair": "gradharness.subjects",
+    "tensor": "gradharness.inputs.specs",
+}
+
+if TYPE_CHECKING:
+    from gradharness.api import assert_gradients, check, gradient_test
+    from gradharness.errors import GradientError
+    from gradharness.inputs.specs import index, mask, tensor
+    from gradharness.model.verdict import CheckResult, Fault, Finding, Report, Severity, Verdict, Witness
+    from gradharness.subjects import manual, pair
+else:  # hidden from type checkers, for which any misspelt name would exist
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(_HOME[name]), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

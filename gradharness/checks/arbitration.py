@@ -1,0 +1,349 @@
+"""Who is wrong, when a gradient and an oracle disagree: the gradient, the oracle, round-off, or the point.
+
+Source of the procedure: a mismatch on a smooth line counts only if it recurs beside the point, or if the derivative
+is proved linear at the point itself; at a kink any value between the one-sided derivatives is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from gradharness.checks.base import Setting
+from gradharness.comparison import compare_all, inner, weighted_size
+from gradharness.errors import OracleUnavailable, SubjectError
+from gradharness.judge import COARSEST_RESOLUTION, SlopeRuling, out_of_budget, rule, rule_slope
+from gradharness.model.case import Case
+from gradharness.model.estimate import GradientEstimate, Smoothness
+from gradharness.model.subject import Gradients, Primals, Tensors
+from gradharness.model.verdict import Discrepancy, Fault, Observation, Verdict
+from gradharness.numerics.tolerance import Tolerance
+from gradharness.oracles.autograd import Autograd
+from gradharness.oracles.finite_difference import FiniteDifference
+
+COARSE = "only a relative error above {:.1g} would have been seen"
+_NUDGES = (2, 3, 4)  # numbers of the case's directions that serve as displacements
+_PARTITIONS = (5, 6, 7, 8)  # numbers of the case's directions that serve to partition
+_BLOCKS = 8
+_NUDGE = 1e-2  # of a standard deviation
+_RECURS = 2  # of the three nudges
+_CONDITIONING_MARGIN = 8.0
+_APART = 30.0  # leaves whose gradients differ by more get directions of their own
+_SMALLEST_COMPONENT = 0.5  # of a direction, in standard deviations
+_LARGEST_JACOBIAN = 256  # elements for which a failure is explained by one difference each
+_SUSPECTS = 3  # worst elements that are looked at one by one
+
+
+@dataclass(frozen=True, slots=True)
+class Along:
+    """What finite differences say along one direction.
+
+    Attributes:
+        tangent: The direction.
+        ruling: The comparison; None if nothing could be decided.
+        value: The oracle's wᵀJv.
+        masked: Whether outputs at kinks were left out.
+        tolerance: The setting's.
+        reason: Why nothing could be decided.
+    """
+
+    tangent: Tensors
+    ruling: SlopeRuling | None
+    value: float
+    bound: float
+    masked: bool
+    tolerance: Tolerance
+    reason: str = ""
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the gradient is within budget."""
+        return self.ruling is not None and self.ruling.agrees
+
+    def agrees_with(self, gradients: Gradients) -> bool:
+        """Whether other gradients are within the same budget."""
+        allowed = self.bound + self.tolerance.rtol * max(weighted_size(gradients, self.tangent), abs(self.value))
+        return abs(inner(gradients, self.tangent) - self.value) <= allowed
+
+
+def along(
+    setting: Setting, differences: FiniteDifference, case: Case, gradients: Gradients, tangent: Tensors
+) -> Along:
+    """Holds the gradients against finite differences along one direction; outputs at kinks are left out."""
+    estimate = differences.slope(case, tangent)
+    tolerance = setting.tolerance
+    if estimate.smoothness is not Smoothness.SMOOTH:
+        return Along(tangent, None, estimate.value, estimate.bound, False, tolerance, estimate.smoothness.value)
+    masked = estimate.masked is not None and any(bool(m.any()) for m in estimate.masked)
+    if masked and estimate.masked is not None:
+        weights = [w.masked_fill(m, 0) for w, m in zip(case.cotangents, estimate.masked, strict=True)]
+        gradients = setting.subject.linearize(case.primals).pullback(weights)
+    ruling = rule_slope(inner(gradients, tangent), weighted_size(gradients, tangent), estimate, tolerance)
+    if ruling.agrees and ruling.resolution > COARSEST_RESOLUTION and ruling.scale > 0:
+        reason = COARSE.format(ruling.resolution)
+        return Along(tangent, None, estimate.value, estimate.bound, masked, tolerance, reason)
+    return Along(tangent, ruling, estimate.value, estimate.bound, masked, tolerance)
+
+
+def directions_for(case: Case, gradients: Gradients) -> list[Tensors]:
+    """Two directions through all leaves together, and two for each leaf that would drown among the others."""
+    first, second = case.directions[0], case.directions[1]
+    sizes = [weighted_size([g], [v]) for g, v in zip(gradients, first, strict=True)]
+    largest = max(sizes)
+    apart = [i for i, s in enumerate(sizes) if s * _APART < largest] if len(sizes) > 1 else []
+    directions = [_only(v, [i for i in range(len(v)) if i not in apart]) for v in (first, second)]
+    directions += [_only(v, [i]) for i in apart for v in (first, second)]
+    return directions
+
+
+def _only(tangent: Tensors, chosen: Sequence[int]) -> Tensors:
+    if len(chosen) == len(tangent):
+        return tangent
+    return tuple(v if i in chosen else torch.zeros_like(v) for i, v in enumerate(tangent))
+
+
+def resolution_of(case: Case, decided: Sequence[Along]) -> float:
+    """Worst relative error, dense or of one element, that the directions would have seen; 0 if all is zero."""
+    rulings = [line.ruling for line in decided if line.ruling is not None and line.ruling.scale > 0]
+    if not rulings:
+        return 0.0
+    elements = sum(x.numel() for x in case.primals.leaves)
+    # One element, wrong by δ·rms, moves the slope by at least δ·rms·½σ; the scale is rms·σ·√N.
+    single = max(r.tolerance / r.scale for r in rulings) * elements**0.5 / _SMALLEST_COMPONENT
+    return max(single, *(r.resolution for r in rulings))
+
+
+def moved(setting: Setting, case: Case, primals: Primals) -> tuple[Case, Gradients]:
+    """The case at another point, and the subject's gradients there.
+
+    Raises:
+        OracleUnavailable: If the subject rejects the point, or its outputs have other shapes there.
+    """
+    try:
+        linearization = setting.subject.linearize(primals)
+    except SubjectError as error:
+        raise OracleUnavailable(str(error)) from error
+    there = replace(case, primals=primals, outputs=linearization.outputs)
+    shapes = [t.shape for t in linearization.cotangent_like]
+    if shapes != [t.shape for t in case.cotangents] or linearization.differentiable != case.differentiable:
+        raise OracleUnavailable("the outputs have other shapes beside the point")
+    return there, linearization.pullback(case.cotangents)
+
+
+def nudged(case: Case, number: int) -> Primals:
+    """A point a hundredth of a standard deviation away."""
+    tangent = case.directions[number]
+    return case.primals.at([x + (_NUDGE * v).to(x.dtype) for x, v in zip(case.primals.leaves, tangent, strict=True)])
+
+
+# --- a gradient against an elementwise oracle ------------------------------------------------------------------------
+
+
+def arbitrate(
+    setting: Setting, oracle: Autograd, case: Case, gradients: Gradients, estimate: GradientEstimate
+) -> Observation:
+    """Decides about elements that are out of budget: round-off, the oracle, the point, or the subject."""
+    compared = compare_all(case.primals.labels, gradients, estimate.gradients)
+    noise = oracle.conditioning(case, estimate)
+    bounds = [_CONDITIONING_MARGIN * n + b for n, b in zip(noise, estimate.bounds, strict=True)]
+    rulings = [rule(c, b, setting.tolerance) for c, b in zip(compared, bounds, strict=True)]
+    wrong = out_of_budget(compared, rulings, estimate.oracle)
+    if not wrong:
+        resolution = max(r.resolution for r in rulings)
+        verdict = Verdict.PASS if 0 < resolution <= COARSEST_RESOLUTION else Verdict.UNDECIDED
+        return Observation(verdict=verdict, resolution=resolution, reason=COARSE.format(resolution))
+    failure = Observation(verdict=Verdict.FAIL, discrepancies=wrong)
+    if any(d.got is not None and not bool(d.got.isfinite().all()) for d in wrong):
+        return failure
+    if setting.differences is not None:
+        voted = _vote(setting, setting.differences, case, gradients, estimate, wrong)
+        if voted is not None:
+            return failure if voted is Verdict.FAIL else _suspect(oracle is setting.trusted, estimate, voted)
+    if _recurs_elementwise(setting, oracle, case):
+        return failure
+    reason = "differs from the oracle at a special point only, within what its one-sided derivatives allow"
+    return Observation(verdict=Verdict.UNDECIDED, reason=reason)
+
+
+def _suspect(is_reference: bool, estimate: GradientEstimate, verdict: Verdict) -> Observation:
+    """Finite differences side with the subject."""
+    if not is_reference:
+        return Observation(verdict=Verdict.UNDECIDED, reason="autograd of the own forward is wrong here")
+    detail = (
+        f"{estimate.oracle} and finite differences of the subject's forward disagree, and the subject's gradient agrees "
+        "with the differences: if the gradient is meant to differ from the derivative, declare surrogate=True"
+    )
+    found = Discrepancy(label="reference", fault=Fault.REFERENCE_SUSPECT, detail=detail)
+    return Observation(verdict=verdict, warnings=(found,), reason="the oracles disagree: the reference is the suspect")
+
+
+def _vote(
+    setting: Setting,
+    differences: FiniteDifference,
+    case: Case,
+    gradients: Gradients,
+    estimate: GradientEstimate,
+    wrong: Sequence[Discrepancy],
+) -> Verdict | None:
+    """FAIL if differences refute the subject, UNDECIDED if they refute the oracle instead, None if they cannot tell."""
+    refuted_oracle = False
+    for tangent in _telling_directions(case, wrong):
+        try:
+            interval = differences.interval(case, tangent)
+        except OracleUnavailable:
+            continue
+        if interval is None:
+            continue
+        subject, oracle = inner(gradients, tangent), inner(estimate.gradients, tangent)
+        slack = interval.bound + setting.tolerance.rtol * max(abs(interval.lower), abs(interval.upper))
+        if slack > abs(subject - oracle) / 2:
+            continue
+        holds = [interval.lower - slack <= x <= interval.upper + slack for x in (subject, oracle)]
+        if not holds[0] and holds[1]:
+            return Verdict.FAIL
+        refuted_oracle |= holds[0] and not holds[1]
+    return Verdict.UNDECIDED if refuted_oracle else None
+
+
+def _telling_directions(case: Case, wrong: Sequence[Discrepancy]) -> list[Tensors]:
+    """The worst elements one by one, then all wrong elements together with and without the signs of their errors."""
+    directions: list[Tensors] = []
+    for found in wrong:
+        assert found.expected is not None
+        number = case.primals.labels.index(found.label)
+        got = torch.zeros_like(found.expected) if found.got is None else found.got.to(found.expected.dtype)
+        error = torch.nan_to_num(got - found.expected)
+        excess = error.abs() / found.bound
+        for flat in torch.topk(excess.reshape(-1), min(_SUSPECTS, excess.numel())).indices.tolist():
+            one = torch.zeros_like(error).reshape(-1)
+            one[flat] = 1.0
+            directions.append(_in_leaf(case, number, one.reshape(error.shape)))
+        mask = (excess > 1).to(error.dtype)
+        directions += [_in_leaf(case, number, mask), _in_leaf(case, number, mask * torch.sgn(error))]
+    return directions
+
+
+def _in_leaf(case: Case, number: int, tangent: torch.Tensor) -> Tensors:
+    """A tangent that is zero in all leaves but one, scaled to that leaf's spread."""
+    leaf = case.primals.leaves[number]
+    scale = float(case.directions[0][number].abs().max()) or 1.0
+    return tuple(
+        (tangent * scale).to(leaf.dtype) if i == number else torch.zeros_like(x)
+        for i, x in enumerate(case.primals.leaves)
+    )
+
+
+def _recurs_elementwise(setting: Setting, oracle: Autograd, case: Case) -> bool:
+    times = 0
+    for number in _NUDGES:
+        try:
+            there, gradients = moved(setting, case, nudged(case, number))
+            estimate = oracle.gradients(there)
+        except OracleUnavailable:
+            continue
+        compared = compare_all(case.primals.labels, gradients, estimate.gradients)
+        noise = oracle.conditioning(there, estimate)
+        bounds = [_CONDITIONING_MARGIN * n + b for n, b in zip(noise, estimate.bounds, strict=True)]
+        times += any(
+            rule(c, b, setting.tolerance).excess > 1 for c, b in zip(compared, bounds, strict=True)
+        )
+    return times >= _RECURS
+
+
+# --- a gradient against finite differences alone ----------------------------------------------------------------------
+
+
+def confirm(
+    setting: Setting, case: Case, gradients: Gradients, line: Along, own: GradientEstimate | None
+) -> Observation:
+    """A mismatch along a smooth line fails if it recurs beside the point, or if the derivative is linear at it."""
+    assert setting.differences is not None
+    assert line.ruling is not None
+    real = _recurs_along(setting, setting.differences, case, line.tangent)
+    if not real:
+        try:
+            real = setting.differences.is_linear_at(case, line.tangent, partitions(case))
+        except OracleUnavailable:
+            real = False
+    if not real:
+        reason = "differs from finite differences at a special point, where no derivative is proved to exist"
+        return Observation(verdict=Verdict.UNDECIDED, reason=reason)
+    found = _explained(setting, case, gradients, own)
+    if not found:
+        product = inner(gradients, line.tangent)
+        detail = f"G·v = {product:.6g}, finite differences along v give {line.value:.6g} ± {line.bound:.1g}"
+        excess = line.ruling.difference / line.ruling.tolerance if line.ruling.tolerance else float("inf")
+        number = max(range(len(line.tangent)), key=lambda i: float(line.tangent[i].abs().sum()))
+        label = case.primals.labels[number]
+        found = (Discrepancy(label=label, oracle="finite differences", excess=excess, detail=detail),)
+    return Observation(verdict=Verdict.FAIL, discrepancies=found)
+
+
+def _recurs_along(setting: Setting, differences: FiniteDifference, case: Case, tangent: Tensors) -> bool:
+    times = 0
+    for number in _NUDGES:
+        try:
+            there, gradients = moved(setting, case, nudged(case, number))
+            line = along(setting, differences, there, gradients, tangent)
+        except OracleUnavailable:
+            continue
+        times += line.ruling is not None and not line.agrees
+    return times >= _RECURS
+
+
+def partitions(case: Case) -> list[Tensors]:
+    """Four random partitions of all elements into eight blocks, by the ranks of further directions."""
+    return [
+        tuple(v.abs().reshape(-1).argsort().argsort().reshape(v.shape) % _BLOCKS for v in case.directions[number])
+        for number in _PARTITIONS
+    ]
+
+
+def _explained(
+    setting: Setting, case: Case, gradients: Gradients, own: GradientEstimate | None
+) -> tuple[Discrepancy, ...]:
+    """Every element, from the certified own forward or from one difference per element."""
+    estimate = own if own is not None else jacobian_estimate(setting, case)
+    if estimate is None:
+        return ()
+    compared = compare_all(case.primals.labels, gradients, estimate.gradients)
+    rulings = [rule(c, b, setting.tolerance) for c, b in zip(compared, estimate.bounds, strict=True)]
+    return out_of_budget(compared, rulings, estimate.oracle)
+
+
+def jacobian_estimate(setting: Setting, case: Case) -> GradientEstimate | None:
+    """Finite differences along every single element; None if there are too many, or one is not smooth."""
+    leaves = case.primals.leaves
+    if setting.differences is None or sum(x.numel() for x in leaves) > _LARGEST_JACOBIAN:
+        return None
+    values = [torch.zeros_like(x) for x in leaves]
+    bounds = [torch.zeros_like(x.abs()) for x in leaves]
+    for number, leaf in enumerate(leaves):
+        if leaf.is_complex():
+            return None
+        for flat in range(leaf.numel()):
+            one = torch.zeros_like(leaf).reshape(-1)
+            one[flat] = 1.0
+            tangent = _in_leaf(case, number, one.reshape(leaf.shape))
+            scale = float(tangent[number].abs().max())
+            try:
+                estimate = setting.differences.slope(case, tangent)
+            except OracleUnavailable:
+                return None
+            smooth = estimate.smoothness is Smoothness.SMOOTH and estimate.masked is None
+            values[number].reshape(-1)[flat] = estimate.value / scale if smooth else float("nan")
+            bounds[number].reshape(-1)[flat] = estimate.bound / scale
+    return GradientEstimate(oracle="finite differences", gradients=tuple(values), bounds=tuple(bounds))
+
+
+def best_estimate(setting: Setting, case: Case) -> GradientEstimate | None:
+    """The strongest elementwise oracle that answers; for explaining a failure, not for judging."""
+    for oracle in (setting.trusted, setting.own):
+        if oracle is not None:
+            try:
+                return oracle.gradients(case)
+            except OracleUnavailable:
+                continue
+    return jacobian_estimate(setting, case)

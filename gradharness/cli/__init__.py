@@ -1,0 +1,3 @@
+"""The command line: ``gradharness check``, ``list`` and ``explain``."""
+
+from gradharness.cli.commands import main as main

@@ -1,0 +1,132 @@
+"""``gradharness check TARGET...``, ``gradharness list``, ``gradharness explain CHECK``."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+import traceback
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gradharness import __version__
+from gradharness.errors import GradharnessError, UnknownNameError, UsageError, first_line
+
+CHECK_HELP = """Run gradient tests and say whether the backwards are right.
+
+TARGET is PATH or PATH::NAME, where PATH is a Python file or a folder, or module:attribute.
+
+Exit status: 0 all right, 1 a gradient is wrong, 2 could not run, 3 undecided."""
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+def _names(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, ...]:
+    """A list with commas between."""
+    names = tuple(part.strip() for part in value.split(",")) if value else ()
+    if not all(names):
+        raise click.BadParameter(f"{value!r} has an empty name in it")
+    return names
+
+
+@click.group(context_settings=CONTEXT)
+@click.version_option(__version__, prog_name="gradharness")
+def main() -> None:
+    """Property-based tests for hand-written backward code in PyTorch."""
+    for stream in (sys.stdout, sys.stderr):
+        # A report has signs such as ±; where the encoding has none, a replacement is better than a crash.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
+@main.command(help=CHECK_HELP)
+@click.argument("targets", metavar="TARGET...", nargs=-1, required=True)
+@click.option(
+    "--checks", callback=_names, default="", metavar="NAMES", help="Only these checks, such as vjp,linearity."
+)
+@click.option(
+    "--device", "devices", callback=_names, default="", metavar="NAMES", help="On these devices, such as cpu,cuda."
+)
+@click.option(
+    "--dtype", "dtypes", callback=_names, default="", metavar="NAMES", help="In these dtypes, such as float64,float32."
+)
+@click.option("--profile", type=click.Choice(["dev", "ci", "deep"]), help="How long to search.")
+@click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Draw the same examples again.")
+@click.option("--strict", is_flag=True, help="A warning fails too.")
+@click.option("--json", "json_path", type=click.Path(dir_okay=False), metavar="FILE", help="Write a record.")
+@click.option("--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Stop after S seconds.")
+@click.option("-v", "--verbose", is_flag=True, help="Show tracebacks, environment and reproducers.")
+@click.option("--no-color", is_flag=True, help="Plain text.")
+def check(targets: tuple[str, ...], json_path: str | None, *, verbose: bool, no_color: bool, **asked: Any) -> None:
+    """Run gradient tests."""
+    try:
+        status = _check(targets, json_path, verbose=verbose, no_color=no_color, asked=asked)
+    except UsageError as error:
+        _complain(first_line(error, 1000), error, verbose=verbose)
+        status = 2
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        status = 130
+    sys.exit(status)
+
+
+@main.command("list")
+def list_checks() -> None:
+    """List the checks, with what each proves."""
+    from gradharness.checks import all_checks
+
+    checks = all_checks()
+    column = max(len(c.name) for c in checks) + 2
+    for one in checks:
+        text = textwrap.wrap(one.proves, 80 - column)
+        click.echo(one.name.ljust(column) + f"\n{' ' * column}".join(text))
+
+
+@main.command()
+@click.argument("name", metavar="CHECK")
+def explain(name: str) -> None:
+    """Say what a check proves, and what a pass of it does not mean."""
+    from gradharness.checks import all_checks
+
+    checks = {c.name: c for c in all_checks()}
+    if name not in checks:
+        _complain(str(UnknownNameError("check", name, checks)))
+        sys.exit(2)
+    click.echo(name)
+    for title, text in (("proves", checks[name].proves), ("cannot", checks[name].cannot)):
+        click.echo(textwrap.fill(f"{title}: {text}", 80, initial_indent="  ", subsequent_indent="    "))
+
+
+def _check(
+    targets: tuple[str, ...], json_path: str | None, *, verbose: bool, no_color: bool, asked: dict[str, Any]
+) -> int:
+    """Resolve, run, record; the exit status."""
+    # torch is loaded here, not for --help.
+    from gradharness.cli.session import Options, Session
+    from gradharness.cli.targets import resolve
+    from gradharness.report.terminal import TerminalReporter, console
+
+    if json_path is not None and not Path(json_path).absolute().parent.is_dir():
+        raise UsageError(f"--json {json_path}: the folder does not exist; make it first")
+    options = Options(**asked)
+    options.validate()
+    found = resolve(targets)
+    reporter = TerminalReporter(console(color=False if no_color else None), verbose=verbose)
+    session = Session(options, reporter, errors=[(first_line(error, 1000), error) for error in found.errors])
+    session.run(found.targets)
+    reporter.totals(tuple(session.reports))
+    if json_path is not None:
+        from gradharness.report import record
+
+        record.dump(session.reports, json_path)
+    for line, error in session.errors:
+        _complain(line, error, verbose=verbose)
+    return int(session.status)
+
+
+def _complain(line: str, error: BaseException | None = None, *, verbose: bool = False) -> None:
+    click.echo(f"gradharness: {line}", err=True)
+    if verbose and error is not None:
+        cause = error.__cause__ if isinstance(error, GradharnessError) and error.__cause__ else error
+        click.echo("".join(traceback.format_exception(cause)), err=True, nl=False)

@@ -1,0 +1,195 @@
+"""One ``gradharness check``: run every target, keep what is known when it is stopped, decide the exit status."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+
+import torch
+
+from gradharness.checks import all_checks
+from gradharness.cli.targets import Target
+from gradharness.engine.events import CheckFinished, RunStarted
+from gradharness.engine.plan import Item
+from gradharness.errors import GradharnessError, UnknownNameError, UsageError, first_line
+from gradharness.model.verdict import CheckResult, Report, Severity, Verdict
+from gradharness.report.terminal import TerminalReporter
+
+DTYPES = ("float64", "float32", "bfloat16", "float16")
+
+
+class ExitStatus(IntEnum):
+    """What the shell sees. The worst of all targets wins: wrong, then could not run, then undecided."""
+
+    RIGHT = 0
+    WRONG = 1
+    ERROR = 2
+    UNDECIDED = 3
+    INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What was asked for on the command line.
+
+    Attributes:
+        checks: Names of the checks to run; empty for all.
+        devices: Devices in place of each test's own; empty to keep those.
+        dtypes: Dtypes in place of each test's own; empty to keep those.
+        profile: Name of the budget; None for each test's own.
+        seed: Seed of the draws; None for a fresh one.
+        strict: Whether warnings fail.
+        time_limit: Seconds for everything together; None for no limit.
+    """
+
+    checks: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    dtypes: tuple[str, ...] = ()
+    profile: str | None = None
+    seed: int | None = None
+    strict: bool = False
+    time_limit: float | None = None
+
+    def validate(self) -> None:
+        """Raises ``UsageError`` for a name that does not exist."""
+        known = [check.name for check in all_checks()]
+        for name in self.checks:
+            if name not in known:
+                raise UnknownNameError("check", name, known)
+        for name in self.dtypes:
+            if name not in DTYPES:
+                raise UnknownNameError("dtype", name, DTYPES)
+        for name in self.devices:
+            try:
+                torch.device(name)
+            except RuntimeError as error:
+                raise UsageError(f"--device {name}: torch knows no such device; give cpu, cuda or cuda:0") from error
+
+    def items(self, own: tuple[Item, ...]) -> tuple[Item, ...]:
+        """A test's own items, narrowed to the checks, moved to the devices and dtypes that were asked for."""
+        chosen = [item for item in own if not self.checks or item.check in self.checks]
+        moved = [
+            Item(item.check, device, dtype)
+            for item in chosen
+            for device in self.devices or (item.device,)
+            for dtype in self.dtypes or (item.dtype,)
+        ]
+        return tuple(dict.fromkeys(moved))
+
+
+class TimeUpError(KeyboardInterrupt):
+    """The time limit is reached. Goes where an interrupt goes: past the search for examples, which keeps Exceptions."""
+
+
+@dataclass(slots=True)
+class Session:
+    """Runs targets one after another.
+
+    Attributes:
+        options: What was asked for.
+        reporter: Shows events and reports.
+        reports: What is known so far.
+        errors: What could not run, in one line each.
+        interrupted: Whether it was stopped by Ctrl-C.
+    """
+
+    options: Options
+    reporter: TerminalReporter
+    reports: list[Report] = field(default_factory=list)
+    errors: list[tuple[str, BaseException]] = field(default_factory=list)
+    interrupted: bool = False
+    _deadline: float = float("inf")
+
+    def run(self, targets: tuple[Target, ...]) -> None:
+        """Run all targets; stop early only at Ctrl-C."""
+        if self.options.time_limit is not None:
+            self._deadline = time.monotonic() + self.options.time_limit
+        for target in targets:
+            report = self._run(target)
+            if report is not None:
+                self.reports.append(report)
+                self.reporter.report(report, target=target.address)
+            if self.interrupted:
+                return
+
+    @property
+    def status(self) -> ExitStatus:
+        """Exit status for everything seen."""
+        verdicts = {_verdict(report, strict=self.options.strict) for report in self.reports}
+        if self.interrupted:
+            return ExitStatus.INTERRUPTED
+        if Verdict.FAIL in verdicts:
+            return ExitStatus.WRONG
+        if self.errors:
+            return ExitStatus.ERROR
+        return ExitStatus.UNDECIDED if Verdict.UNDECIDED in verdicts else ExitStatus.RIGHT
+
+    def _run(self, target: Target) -> Report | None:
+        """The report of one target, cut short if it was stopped; None if it could not run."""
+        seen = _Seen(reporter=self.reporter, deadline=self._deadline)
+        items: tuple[Item, ...] = ()
+        try:
+            items = self.options.items(target.test.items())
+            if not items:
+                raise UsageError("none of its checks is left by --checks")
+            return self._whole(target, items, seen)
+        except TimeUpError:
+            return seen.partial(target, items, f"not finished within the time limit of {self.options.time_limit:g} s")
+        except KeyboardInterrupt:
+            self.interrupted = True
+            return seen.partial(target, items, "interrupted") if items else None
+        except GradharnessError as error:
+            self.errors.append((f"{target.address}: {first_line(error, 1000)}", error))
+        except Exception as error:
+            line = f"{target.address}: internal error, {type(error).__name__}: {first_line(error)}; -v shows where"
+            self.errors.append((line, error))
+        return None
+
+    def _whole(self, target: Target, items: tuple[Item, ...], seen: _Seen) -> Report:
+        with self.reporter:
+            return target.test.run(
+                items, emit=seen, seed=self.options.seed, profile=self.options.profile, strict=self.options.strict
+            )
+
+
+@dataclass(slots=True)
+class _Seen:
+    """Passes events on, remembers what has finished, and notices the time limit."""
+
+    reporter: TerminalReporter
+    deadline: float
+    started: RunStarted | None = None
+    results: dict[Item, CheckResult] = field(default_factory=dict)
+
+    def __call__(self, event: object) -> None:
+        if isinstance(event, RunStarted):
+            self.started = event
+        if isinstance(event, CheckFinished):
+            self.results[event.item] = event.result
+        self.reporter(event)
+        if time.monotonic() > self.deadline:
+            raise TimeUpError
+
+    def partial(self, target: Target, items: tuple[Item, ...], reason: str) -> Report:
+        """What is known, with the checks that did not finish undecided."""
+        missing = [
+            CheckResult(check=i.check, device=i.device, dtype=i.dtype, verdict=Verdict.UNDECIDED, reason=reason)
+            for i in items
+            if i not in self.results
+        ]
+        report = Report(
+            subject=target.test.name,
+            results=(*self.results.values(), *missing),
+            notes=(f"{len(missing)} of {len(items)} checks {reason}",) if missing else (),
+            seconds=sum(result.seconds for result in self.results.values()),
+        )
+        if self.started is None:
+            return report
+        return replace(report, subject=self.started.subject, domain=self.started.domain, seed=self.started.seed)
+
+
+def _verdict(report: Report, *, strict: bool) -> Verdict:
+    if strict and any(finding.severity is Severity.WARNING for finding in report.findings):
+        return Verdict.FAIL
+    return report.verdict

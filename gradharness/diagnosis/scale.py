@@ -1,0 +1,106 @@
+"""Fault: the gradient is a constant times the right one, and what that constant equals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+
+import torch
+
+from gradharness.diagnosis.evidence import Evidence, Explanation, Sample, close
+from gradharness.diagnosis.shapes import separating_shape
+from gradharness.model.verdict import Fault
+
+_RATIO_ACCURACY = 1e-6
+_LARGEST_DENOMINATOR = 12
+
+
+def factor(evidence: Evidence) -> Explanation | None:
+    """got = c·expected in every sample, with one c or with c a function of the shapes."""
+    ratios = [_ratio(s) for s in evidence.samples]
+    if any(r is None for r in ratios) or not any(_telling(s) for s in evidence.samples):
+        return None
+    values = [r for r in ratios if r is not None]
+    sizes = _shape_factor(evidence, values)
+    if sizes is not None:
+        words, function = sizes
+        message = f"gradient of {evidence.label} is {words} times the right one"
+        return Explanation(Fault.CONSTANT_FACTOR, message, holds=lambda s: _is_multiple(s, function(s)))
+    c = values[0]
+    if any(abs(v - c) > _RATIO_ACCURACY * abs(c) for v in values) or separating_shape(evidence) is not None:
+        return None
+    if abs(c + 1) <= _RATIO_ACCURACY:
+        message = f"gradient of {evidence.label} has the wrong sign: it is -1 times the right one"
+        return Explanation(Fault.SIGN, message, holds=lambda s: _is_multiple(s, -1.0))
+    message = f"gradient of {evidence.label} is {_in_words(c)} times the right one"
+    return Explanation(Fault.CONSTANT_FACTOR, message, holds=lambda s: _is_multiple(s, c))
+
+
+def _ratio(sample: Sample) -> float | None:
+    """Least-squares c, if c·expected is exactly what came."""
+    if not sample.elementwise or sample.expected.is_complex() or not bool(sample.got.isfinite().all()):
+        return None
+    expected = torch.nan_to_num(sample.expected)
+    size = float(expected.square().sum())
+    if size == 0.0:
+        return None
+    c = float((sample.got.to(expected.dtype) * expected).sum()) / size
+    return c if _is_multiple(sample, c) and c != 0.0 else None
+
+
+def _is_multiple(sample: Sample, c: float) -> bool:
+    return sample.elementwise and close(sample.got, c * sample.expected)
+
+
+def _telling(sample: Sample) -> bool:
+    """One element is a multiple of anything: there have to be two of different size."""
+    sizes = sample.expected.abs().reshape(-1)
+    return bool((sizes > 0).sum() >= 2) and float(sizes.max()) > 1.01 * float(sizes[sizes > 0].min())
+
+
+def _shape_factor(evidence: Evidence, values: list[float]) -> tuple[str, Callable[[Sample], float]] | None:
+    """A size, its inverse or a root of them that equals c in all samples, and differs between some."""
+    if max(values) - min(values) <= _RATIO_ACCURACY * abs(values[0]):
+        return None
+    for words, function in _candidates(evidence.first):
+        try:
+            predicted = [function(s) for s in evidence.samples]
+        except (IndexError, ZeroDivisionError, ValueError):
+            continue
+        if all(abs(p - v) <= 1e-5 * abs(v) for p, v in zip(predicted, values, strict=True)):
+            return words.format(function(evidence.first)), function
+    return None
+
+
+def _candidates(sample: Sample) -> Iterator[tuple[str, Callable[[Sample], float]]]:
+    for what, size in _sizes(sample):
+        yield f"1/{what} ({{:.4g}} here)", lambda s, f=size: 1.0 / f(s)
+        yield f"{what} ({{:.4g}} here)", lambda s, f=size: float(f(s))
+        yield f"1/sqrt of {what} ({{:.4g}} here)", lambda s, f=size: 1.0 / math.sqrt(f(s))
+        yield f"sqrt of {what} ({{:.4g}} here)", lambda s, f=size: math.sqrt(f(s))
+        yield f"n/(n-1), n being {what} ({{:.4g}} here),", lambda s, f=size: f(s) / (f(s) - 1)
+        yield f"(n-1)/n, n being {what} ({{:.4g}} here),", lambda s, f=size: (f(s) - 1) / f(s)
+
+
+def _sizes(sample: Sample) -> Iterator[tuple[str, Callable[[Sample], int]]]:
+    primals = sample.case.primals
+    for number, label in enumerate(primals.labels):
+        for axis in range(primals.leaves[number].dim()):
+            what = "the batch size" if axis == 0 and number == 0 else f"the size of {label} in dimension {axis}"
+            yield what, lambda s, n=number, a=axis: s.case.primals.leaves[n].shape[a]
+    for number, label in enumerate(primals.labels):
+        yield f"the number of elements of {label}", lambda s, n=number: s.case.primals.leaves[n].numel()
+    for number in sample.case.differentiable:
+        name = sample.case.output_labels[number]
+        yield f"the number of elements of {name}", lambda s, n=number: s.case.outputs[n].numel()
+
+
+def _in_words(c: float) -> str:
+    fraction = Fraction(c).limit_denominator(_LARGEST_DENOMINATOR)
+    if fraction.numerator and abs(float(fraction) - c) <= _RATIO_ACCURACY * abs(c):
+        return str(fraction)
+    for name, value in (("π", math.pi), ("1/π", 1 / math.pi), ("sqrt 2", math.sqrt(2)), ("1/sqrt 2", math.sqrt(0.5))):
+        if abs(abs(c) - value) <= _RATIO_ACCURACY * value:
+            return name if c > 0 else f"-{name}"
+    return f"{c:.7g}"

@@ -1,0 +1,157 @@
+"""One look: from a recipe to a case, and from a case to an observation."""
+
+from __future__ import annotations
+
+import linecache
+from dataclasses import dataclass
+from traceback import extract_tb
+
+import torch
+
+from gradharness.checks.base import Check, Setting
+from gradharness.errors import BackwardRaised, ForwardRaised, OracleUnavailable, SubjectError, first_line
+from gradharness.inputs.domain import Domain, Origin
+from gradharness.inputs.recipe import Recipe, cotangents, directions, realize
+from gradharness.model.case import Case
+from gradharness.model.subject import Linearization, Primals
+from gradharness.model.verdict import Discrepancy, Fault, Observation, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What came of one recipe.
+
+    Attributes:
+        recipe: What was drawn.
+        primals: The point.
+        case: None if the forward did not get that far.
+        observation: None if the case lies outside of the domain.
+        reason: Why it does.
+    """
+
+    recipe: Recipe
+    primals: Primals
+    case: Case | None = None
+    observation: Observation | None = None
+    reason: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """Whether the check failed."""
+        return self.observation is not None and self.observation.verdict is Verdict.FAIL
+
+
+@dataclass(frozen=True, slots=True)
+class Looker:
+    """Looks at recipes with one check in one setting."""
+
+    setting: Setting
+    check: Check
+    domain: Domain
+
+    def look(self, recipe: Recipe) -> Look:
+        """Realises a recipe and examines it. Whatever the subject does, this returns."""
+        primals = realize(self.domain, recipe, dtype=self.setting.dtype, device=self.setting.device)
+        try:
+            linearization = self.setting.subject.linearize(primals)
+        except ForwardRaised as error:
+            return self._forward_raised(recipe, primals, error)
+        if not linearization.differentiable and self._has_elements(primals, linearization):
+            return Look(recipe, primals, None, _disconnected(linearization))
+        outside = self._outside(primals, linearization)
+        if outside:
+            return Look(recipe, primals, reason=outside)
+        case = self._case(recipe, primals, linearization)
+        return Look(recipe, primals, case, self._examine(case))
+
+    def _case(self, recipe: Recipe, primals: Primals, linearization: Linearization) -> Case:
+        like = linearization.cotangent_like
+        fixed = self.setting.subject.fixed_cotangent
+        first = tuple(torch.ones_like(y) for y in like) if fixed else cotangents(recipe, like)
+        return Case(
+            primals=primals,
+            outputs=linearization.outputs,
+            output_labels=linearization.labels,
+            differentiable=linearization.differentiable,
+            cotangents=first,
+            other_cotangents=cotangents(recipe, like, stream=1),
+            directions=directions(self.domain, recipe, primals),
+            recipe=recipe.to_json(),
+        )
+
+    def _examine(self, case: Case) -> Observation:
+        try:
+            return self.check.examine(self.setting, case)
+        except SubjectError as error:
+            return Observation(verdict=Verdict.FAIL, discrepancies=(_raised(error),))
+        except OracleUnavailable as error:
+            return Observation(verdict=Verdict.UNDECIDED, reason=str(error))
+
+    def _has_elements(self, primals: Primals, linearization: Linearization) -> bool:
+        return any(x.numel() for x in primals.leaves) and any(y.numel() for y in linearization.outputs)
+
+    def _outside(self, primals: Primals, linearization: Linearization) -> str:
+        """Why a point is none of the subject's: its value is not finite there, or the reference rejects it."""
+        finite = all(bool(y.isfinite().all()) for y in linearization.outputs)
+        reference = self.setting.reference
+        if finite and (reference is None or self.domain.origin is Origin.DECLARED):
+            return ""
+        if reference is None:
+            return "the forward is not finite"
+        try:
+            expected = reference.outputs(primals.to(dtype=torch.float64))
+        except SubjectError as error:
+            return f"the reference rejects it: {first_line(error.original)}"
+        # Where the reference is finite and the forward is not, the value check has something to say.
+        both = finite or all(bool(y.isfinite().all()) for y in expected)
+        return "" if both and (finite or self.check.name == "value") else "the forward is not finite"
+
+    def _forward_raised(self, recipe: Recipe, primals: Primals, error: ForwardRaised) -> Look:
+        outside = Look(recipe, primals, reason=f"the forward rejects it: {first_line(error.original)}")
+        reference = self.setting.reference
+        if reference is None or is_refusal(error.original):
+            return outside
+        if self.domain.origin is Origin.INFERRED and any(x.numel() == 0 for x in primals.leaves):
+            return outside
+        try:
+            expected = reference.outputs(primals.to(dtype=torch.float64))
+        except SubjectError:
+            return outside
+        if not all(bool(y.isfinite().all()) for y in expected):
+            return outside
+        return Look(recipe, primals, None, Observation(verdict=Verdict.FAIL, discrepancies=(_raised(error),)))
+
+
+def _raised(error: SubjectError) -> Discrepancy:
+    forward = isinstance(error, ForwardRaised)
+    fault = Fault.FORWARD_RAISES if forward else Fault.BACKWARD_RAISES
+    text = first_line(error.original)
+    detail = f"{error.phase} raises {type(error.original).__name__}: {text}"
+    if forward:
+        detail += "; the reference accepts these inputs"
+    if isinstance(error, BackwardRaised) and "incorrect number of gradients" in text:
+        fault, detail = Fault.WRONG_COUNT, text
+    elif isinstance(error, BackwardRaised) and "invalid gradient" in text and "shape" in text:
+        fault, detail = Fault.WRONG_SHAPE, text
+    return Discrepancy(label=error.phase, fault=fault, detail=detail)
+
+
+def _disconnected(linearization: Linearization) -> Observation:
+    detail = (
+        f"no output is connected to the inputs ({', '.join(linearization.labels)}): the forward detaches them, "
+        "or computes outside of autograd"
+    )
+    found = Discrepancy(label="output", fault=Fault.DISCONNECTED, detail=detail)
+    return Observation(verdict=Verdict.FAIL, discrepancies=(found,))
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether an exception was raised on purpose: its innermost Python line is a ``raise`` or an ``assert``.
+
+    An operation that breaks on unexpected inputs raises from within torch; the innermost line is then a call.
+    """
+    frames = extract_tb(error.__traceback__)
+    if not frames or "/torch/" in frames[-1].filename.replace("\\", "/"):
+        return False
+    line = linecache.getline(frames[-1].filename, frames[-1].lineno or 0).strip()
+    return line.startswith(("raise ", "raise(", "assert ", "assert("))

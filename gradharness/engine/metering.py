@@ -1,0 +1,94 @@
+"""Subjects with something around every call: a clock, or a seed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from gradharness.model.subject import Gradients, Linearization, Primals, RawReturn, Subject, Tensors
+
+
+@dataclass(slots=True)
+class Meter:
+    """Seconds and calls spent inside other people's code."""
+
+    seconds: float = 0.0
+    calls: int = 0
+    _running: bool = field(default=False, repr=False)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Counts a block; a block within a block counts once."""
+        if self._running:
+            yield
+            return
+        self._running = True
+        self.calls += 1
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - started
+            self._running = False
+
+
+@dataclass(frozen=True, slots=True)
+class Metered:
+    """A subject whose calls are counted, and made with one seed if it draws random numbers.
+
+    Attributes:
+        subject: The real one.
+        meter: Counts.
+        seed: Set before every call if not None, so that a random subject computes one function.
+    """
+
+    subject: Subject
+    meter: Meter
+    seed: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The subject's own name."""
+        return self.subject.name
+
+    @property
+    def fixed_cotangent(self) -> bool:
+        """The subject's own."""
+        return self.subject.fixed_cotangent
+
+    def outputs(self, primals: Primals) -> Tensors:
+        """The subject's own."""
+        with self.meter.running():
+            self._seed()
+            return self.subject.outputs(primals)
+
+    def linearize(self, primals: Primals) -> Linearization:
+        """The subject's own, with a counted pullback."""
+        with self.meter.running():
+            self._seed()
+            linearization = self.subject.linearize(primals)
+
+        def pullback(cotangents: Sequence[torch.Tensor]) -> Gradients:
+            with self.meter.running():
+                return linearization.pullback(cotangents)
+
+        return replace(linearization, pullback=pullback)
+
+    def raw_returns(self, primals: Primals, cotangents: Sequence[torch.Tensor]) -> tuple[RawReturn, ...]:
+        """The subject's own."""
+        with self.meter.running():
+            self._seed()
+            return self.subject.raw_returns(primals, cotangents)
+
+    def own_forward(self) -> Subject | None:
+        """The subject's own, metered as well."""
+        own = self.subject.own_forward()
+        return None if own is None else Metered(own, self.meter, self.seed)
+
+    def _seed(self) -> None:
+        if self.seed is not None:
+            torch.manual_seed(self.seed)

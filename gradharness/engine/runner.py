@@ -1,0 +1,268 @@
+"""Runs the items of a plan for one subject, and tells it as events."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+
+from gradharness.checks import find_check
+from gradharness.checks.base import Setting
+from gradharness.engine.events import CheckFinished, CheckStarted, Emit, ExampleExamined, RunFinished, RunStarted
+from gradharness.engine.looking import Looker
+from gradharness.engine.metering import Metered, Meter
+from gradharness.engine.plan import DTYPES, Item
+from gradharness.engine.search import Failure, Search, Tally
+from gradharness.engine.settings import RunSettings
+from gradharness.engine.witness import finding, warning
+from gradharness.errors import GradharnessError, SubjectError, UsageError
+from gradharness.inputs.domain import Domain
+from gradharness.inputs.plain import trial_recipes
+from gradharness.inputs.recipe import realize
+from gradharness.model.subject import Primals, Subject
+from gradharness.model.verdict import CheckResult, Finding, Report, Verdict
+from gradharness.numerics.tolerance import tolerance_for
+from gradharness.oracles.autograd import Autograd
+from gradharness.oracles.finite_difference import FiniteDifference
+
+_VACUOUS = "every case was vacuous: {}"
+_NO_CASE = "no drawn case was accepted: {}"
+_MOSTLY = "{} of {} cases could not be decided: {}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is asked of a subject.
+
+    Attributes:
+        subject: The code under test.
+        domain: Where its inputs are drawn from.
+        reference: An independent implementation; None if there is none.
+        surrogate: True if the gradient is meant to differ from the derivative.
+        notes: What the report has to say beforehand.
+    """
+
+    subject: Subject
+    domain: Domain
+    reference: Subject | None = None
+    surrogate: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def run(question: Question, items: Sequence[Item], settings: RunSettings, emit: Emit) -> Report:
+    """Runs all items, one after the other; the user's global random state is as before afterwards."""
+    started = time.monotonic()
+    deadline = started + settings.time_limit if settings.time_limit is not None else float("inf")
+    emit(RunStarted(question.subject.name, tuple(items), question.domain.describe(), settings.seed))
+    results = []
+    with _random_state_kept():
+        for number, item in enumerate(items):
+            emit(CheckStarted(item))
+            # What is left is shared evenly, so that the first checks leave something to the last.
+            share = (deadline - time.monotonic()) / (len(items) - number)
+            result = _Run(question, item, settings, time.monotonic() + share, emit).result()
+            results.append(result)
+            emit(CheckFinished(item, result))
+    report = Report(
+        subject=question.subject.name,
+        results=tuple(results),
+        domain=question.domain.describe(),
+        notes=question.notes,
+        seed=settings.seed,
+        profile=settings.profile,
+        environment=environment(),
+        seconds=time.monotonic() - started,
+    )
+    emit(RunFinished(report))
+    return report
+
+
+@contextmanager
+def _random_state_kept() -> Iterator[None]:
+    cpu = torch.get_rng_state()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
+    try:
+        yield
+    finally:
+        torch.set_rng_state(cpu)
+        if cuda is not None:
+            torch.cuda.set_rng_state_all(cuda)
+
+
+def environment() -> tuple[tuple[str, str], ...]:
+    """What the machine is, as far as it can change a verdict."""
+    pairs = [
+        ("torch", str(torch.__version__)),
+        ("python", platform.python_version()),
+        ("threads", str(torch.get_num_threads())),
+        ("machine", platform.machine()),
+    ]
+    if torch.cuda.is_available():
+        pairs.append(("cuda", torch.cuda.get_device_name()))
+    return tuple(pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One item."""
+
+    question: Question
+    item: Item
+    settings: RunSettings
+    deadline: float
+    emit: Emit
+
+    def result(self) -> CheckResult:
+        started = time.monotonic()
+        reason = _device_reason(self.item.device)
+        if reason:
+            return self._skipped(reason)
+        meter = Meter()
+        try:
+            setting, note = self._setting(meter)
+            check = find_check(self.item.check)
+            reason = check.applies(setting) or ""
+            if reason:
+                return self._skipped(reason)
+            search = Search(
+                looker=Looker(setting, check, self.question.domain),
+                budget=self.settings.budget,
+                seed=self.settings.seed,
+                deadline=self.deadline,
+                progress=lambda n: self.emit(ExampleExamined(self.item, n, self._budget())),
+            )
+            failure = search.run()
+        except GradharnessError:
+            raise
+        except Exception as error:  # our own bug: say so, and let the other checks go on
+            reason = f"internal error of gradharness, please report it: {type(error).__name__}: {error}"
+            return self._empty(Verdict.UNDECIDED, reason)
+        return self._conclude(search.tally, failure, setting, note, meter, time.monotonic() - started)
+
+    def _budget(self) -> int:
+        return max(1, round(self.settings.budget.examples * find_check(self.item.check).weight))
+
+    def _setting(self, meter: Meter) -> tuple[Setting, str]:
+        dtype = DTYPES[self.item.dtype]
+        question = self.question
+        subject: Subject = Metered(question.subject, meter)
+        note = ""
+        accepted = _first_accepted(subject, question.domain, dtype, self.item.device)
+        if accepted is None and dtype is torch.float64:
+            accepted = _first_accepted(subject, question.domain, torch.float32, self.item.device)
+            if accepted is not None:
+                dtype, note = torch.float32, "the subject does not run in float64"
+        if accepted is not None and _is_random(subject, accepted):
+            subject = Metered(question.subject, meter, seed=self.settings.seed)
+        reference = None if question.reference is None else Metered(question.reference, meter)
+        own = None if question.surrogate else subject.own_forward()
+        setting = Setting(
+            subject=subject,
+            reference=reference,
+            surrogate=question.surrogate,
+            tolerance=tolerance_for(dtype, strict=self.settings.strict),
+            trusted=None if reference is None else Autograd("autograd of the reference", reference),
+            own=None if own is None else Autograd("autograd of the subject's own forward", own, dtype),
+            differences=None if question.surrogate else FiniteDifference(subject),
+            dtype=dtype,
+            device=self.item.device,
+        )
+        return setting, note
+
+    def _conclude(
+        self, tally: Tally, failure: Failure | None, setting: Setting, note: str, meter: Meter, seconds: float
+    ) -> CheckResult:
+        found: list[Finding] = []
+        if failure is not None:
+            found.append(finding(self.item, failure, setting))
+        found += [warning(self.item, look, w, setting) for look, w in tally.warnings.values()]
+        verdict, reason = _verdict(tally)
+        if failure is not None or (self.settings.strict and found):
+            verdict, reason = Verdict.FAIL, ""
+        name = str(setting.dtype).removeprefix("torch.")
+        return CheckResult(
+            check=self.item.check,
+            device=self.item.device,
+            dtype=name,
+            verdict=verdict,
+            findings=tuple(found),
+            resolution=tally.resolution if verdict is Verdict.PASS else None,
+            examples=tally.examined,
+            discarded=tally.discarded,
+            undecided=tally.undecided,
+            seconds=seconds,
+            inside=meter.seconds,
+            reason="; ".join(r for r in (reason, note) if r),
+        )
+
+    def _skipped(self, reason: str) -> CheckResult:
+        return self._empty(Verdict.SKIPPED, reason)
+
+    def _empty(self, verdict: Verdict, reason: str) -> CheckResult:
+        item = self.item
+        return CheckResult(check=item.check, device=item.device, dtype=item.dtype, verdict=verdict, reason=reason)
+
+
+def _verdict(tally: Tally) -> tuple[Verdict, str]:
+    """A pass needs more decided cases than undecided ones, and at least one that could have failed."""
+    if tally.passed and tally.passed >= tally.undecided:
+        return Verdict.PASS, ""
+    if tally.undecided:
+        text = _MOSTLY.format(tally.undecided, tally.examined, tally.main_reason)
+        return Verdict.UNDECIDED, text
+    if tally.out_of_time:
+        return Verdict.UNDECIDED, "the time limit left no time for it"
+    if tally.examined:
+        return Verdict.UNDECIDED, _VACUOUS.format(tally.main_reason)
+    return Verdict.UNDECIDED, _NO_CASE.format(tally.main_reason)
+
+
+def _device_reason(device: str) -> str:
+    if not device.startswith("cuda"):
+        return ""
+    if not torch.cuda.is_available():
+        return "torch sees no CUDA device"
+    number = device.partition(":")[2]
+    if number and int(number) >= torch.cuda.device_count():
+        return f"there is no {device}: torch sees {torch.cuda.device_count()} CUDA devices"
+    return ""
+
+
+def _first_accepted(subject: Subject, domain: Domain, dtype: torch.dtype, device: str) -> Primals | None:
+    """A point at which the subject runs in this dtype and gives an output in it, or in none of ours."""
+    for recipe in trial_recipes(domain):
+        primals = realize(domain, recipe, dtype=dtype, device=device)
+        try:
+            outputs = subject.linearize(primals).outputs
+        except SubjectError:
+            continue
+        floating = [y.dtype for y in outputs if y.is_floating_point()]
+        if not floating or dtype in floating or dtype is not torch.float64:
+            return primals
+    return None
+
+
+def _is_random(subject: Subject, primals: Primals) -> bool:
+    """Whether two calls differ in any bit; dropout does, and gets one seed from then on."""
+    try:
+        first, second = subject.outputs(primals), subject.outputs(primals)
+    except (SubjectError, UsageError):
+        return False
+    return any(a.shape != b.shape or not torch.equal(_bits(a), _bits(b)) for a, b in zip(first, second, strict=True))
+
+
+def _bits(tensor: torch.Tensor) -> torch.Tensor:
+    """NaN equals NaN here."""
+    return torch.nan_to_num(torch.view_as_real(tensor) if tensor.is_complex() else tensor)
+
+
+def with_findings(report: Report, change: dict[int, Finding]) -> Report:
+    """The report with some findings (by ``id``) replaced."""
+    results = tuple(
+        replace(r, findings=tuple(change.get(id(f), f) for f in r.findings)) for r in report.results
+    )
+    return replace(report, results=results)

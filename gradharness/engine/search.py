@@ -1,0 +1,250 @@
+"""The Hypothesis loop of one check: draw recipes, and on a failure find a smaller one with the same fault."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+import hypothesis
+from hypothesis import HealthCheck, Phase, Verbosity
+from hypothesis.errors import Flaky
+
+from gradharness.diagnosis import Evidence, Explanation, Sample, diagnose
+from gradharness.engine.looking import Look, Looker
+from gradharness.engine.settings import Profile
+from gradharness.inputs.plain import plain_recipe
+from gradharness.inputs.recipe import CotangentStyle, Recipe, example_recipe
+from gradharness.inputs.strategies import recipes
+from gradharness.inputs.styles import Style
+from gradharness.model.verdict import Discrepancy, Verdict
+
+# A smaller witness has to be wrong by this much of the first one's excess, or by this many tolerances: shrinking would
+# otherwise slide along the error down to the threshold.
+_KEPT_EXCESS = 10.0
+_COMPANIONS = 6
+
+
+class _Found(Exception):
+    """Tells Hypothesis that a recipe is interesting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A failing look, its explanation, and the discrepancy that it explains."""
+
+    look: Look
+    found: Discrepancy
+    explanation: Explanation
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a search has seen so far."""
+
+    examined: int = 0
+    passed: int = 0
+    undecided: int = 0
+    vacuous: int = 0
+    discarded: int = 0
+    resolution: float | None = None
+    reasons: dict[str, int] = field(default_factory=dict)
+    warnings: dict[tuple[str, str], tuple[Look, Discrepancy]] = field(default_factory=dict)
+    passing: list[Look] = field(default_factory=list)
+    out_of_time: bool = False
+
+    def add(self, look: Look) -> None:
+        """Counts one look."""
+        observation = look.observation
+        if observation is None:
+            self.discarded += 1
+            self._reason(look.reason)
+            return
+        self.examined += 1
+        for warning in observation.warnings:
+            self.warnings.setdefault((str(warning.fault), warning.label), (look, warning))
+        if observation.verdict is Verdict.PASS:
+            self.passed += 1
+            if len(self.passing) < 2 * _COMPANIONS:
+                self.passing.append(look)
+            if observation.resolution is not None:
+                self.resolution = max(self.resolution or 0.0, observation.resolution)
+        elif observation.verdict is Verdict.UNDECIDED:
+            self.undecided += 1
+            self._reason(observation.reason)
+        elif observation.verdict is Verdict.SKIPPED:
+            self.vacuous += 1
+            self._reason(observation.reason)
+
+    def _reason(self, reason: str) -> None:
+        self.reasons[reason] = self.reasons.get(reason, 0) + 1
+
+    @property
+    def main_reason(self) -> str:
+        """The most frequent reason for not deciding."""
+        return max(self.reasons, key=lambda r: self.reasons[r]) if self.reasons else ""
+
+
+@dataclass(slots=True)
+class Search:
+    """One check's search.
+
+    Attributes:
+        looker: Looks at recipes.
+        budget: Examples and shrinks.
+        seed: Of the draws.
+        deadline: Wall clock (``time.monotonic``) after which nothing new is drawn.
+        progress: Called with the number of examined cases.
+    """
+
+    looker: Looker
+    budget: Profile
+    seed: int
+    deadline: float
+    progress: Callable[[int], None]
+    tally: Tally = field(default_factory=Tally)
+    _failure: Failure | None = None
+    _best: Failure | None = None
+    _shrinks: int = 0
+    _shrink_deadline: float = float("inf")
+
+    @property
+    def examples(self) -> int:
+        """Cases to be drawn."""
+        return max(1, round(self.budget.examples * self.looker.check.weight))
+
+    def run(self) -> Failure | None:
+        """The user's own example first, then drawn recipes; the smallest failure, or None."""
+        example = example_recipe(self.looker.domain, seed=self.seed)
+        if example is not None:
+            self._consider(example)
+        for recipe in self._first_recipes():
+            if self._failure is None:
+                self._consider(recipe)
+        self._draw()
+        return self._best
+
+    def _first_recipes(self) -> Iterator[Recipe]:
+        """One plain case, so that a check never rests on unusual values alone."""
+        yield plain_recipe(self.looker.domain, own=False, seed=self.seed)
+
+    def _draw(self) -> None:
+        strategy = recipes(self.looker.domain, self.looker.check.sizes, broadcast=True)
+
+        @hypothesis.seed(self.seed)
+        @hypothesis.settings(_quiet(self.examples))
+        @hypothesis.given(strategy)
+        def drawing(recipe: Recipe) -> None:
+            if self._consider(recipe):
+                raise _Found
+
+        try:
+            drawing()
+        except (_Found, Flaky):
+            pass  # the best failure is kept here, whatever Hypothesis makes of our budget
+
+    def _consider(self, recipe: Recipe) -> bool:
+        """Looks at a recipe; True if it is worth shrinking further."""
+        if self._exhausted():
+            return False
+        look = self.looker.look(recipe)
+        if self._failure is None:
+            self.tally.add(look)
+            self.progress(self.tally.examined)
+        else:
+            self._shrinks += 1
+        if not look.failed:
+            return False
+        if self._failure is None:
+            return self._first(look)
+        return self._smaller(look, self._failure)
+
+    def _exhausted(self) -> bool:
+        now = time.monotonic()
+        if self._failure is None:
+            if now > self.deadline:
+                self.tally.out_of_time = True
+            return self.tally.out_of_time
+        return self._shrinks >= self.budget.shrinks or now > self._shrink_deadline
+
+    def _first(self, look: Look) -> bool:
+        assert look.observation is not None
+        found = look.observation.discrepancies[0]
+        explanation = self._explain(look, found)
+        self._failure = self._best = Failure(look, found, explanation)
+        self._shrink_deadline = time.monotonic() + self.budget.shrink_seconds
+        return True
+
+    def _smaller(self, look: Look, first: Failure) -> bool:
+        """Whether a failing look shows the same fault as plainly; if so it may become the witness."""
+        assert look.observation is not None
+        for found in look.observation.discrepancies:
+            if found.label != first.found.label or found.fault is not first.found.fault:
+                continue
+            plain = found.excess >= min(_KEPT_EXCESS, 0.5 * first.found.excess)
+            same = look.case is None or first.explanation.holds(Sample(look.case, found))
+            if plain and same:
+                if self._best is None or _size(look) <= _size(self._best.look):
+                    self._best = Failure(look, found, first.explanation)
+                return True
+        return False
+
+    def _explain(self, look: Look, found: Discrepancy) -> Explanation:
+        if look.case is None:
+            assert found.fault is not None
+            return Explanation(found.fault, found.detail)
+        samples = [Sample(look.case, found)]
+        passing = [p.case for p in self.tally.passing if p.case is not None]
+        if found.fault is None:
+            for recipe in self._companions(look.recipe):
+                companion = self.looker.look(recipe)
+                if companion.case is None or companion.observation is None:
+                    continue
+                if companion.observation.verdict is Verdict.PASS:
+                    passing.append(companion.case)
+                same = [d for d in companion.observation.discrepancies if d.label == found.label and d.fault is None]
+                samples += [Sample(companion.case, d) for d in same[:1]] if companion.failed else []
+        evidence = Evidence(self.looker.setting, self.looker.check.name, tuple(samples), tuple(passing))
+        return diagnose(evidence)
+
+    def _companions(self, recipe: Recipe) -> Iterator[Recipe]:
+        """Cases like a failing one, and unlike it: other values, other sizes."""
+        domain = self.looker.domain
+        plain = plain_recipe(domain, own=False)
+        base = plain_recipe(domain, own=True) if recipe.example else recipe
+        arguments = base.arguments if recipe.example else recipe.arguments
+        general = replace(base, style=plain.style, cotangent=CotangentStyle.NORMAL, arguments=arguments)
+        yield replace(general, seed=self.seed + 1)
+        yield replace(general, seed=self.seed + 2)
+        yield replace(general, seed=self.seed + 3, style=base.style)
+        yield replace(general, seed=self.seed + 4, sizes=plain.sizes)
+        smaller = tuple((name, max(1, size - 1)) for name, size in plain.sizes)
+        yield replace(general, seed=self.seed + 5, sizes=smaller)
+        larger = tuple((name, size + 3) for name, size in plain.sizes)
+        yield replace(general, seed=self.seed + 6, sizes=larger)
+
+
+def _quiet(examples: int) -> hypothesis.settings:
+    return hypothesis.settings(
+        max_examples=examples,
+        phases=(Phase.generate, Phase.shrink),
+        database=None,
+        deadline=None,
+        derandomize=False,
+        verbosity=Verbosity.quiet,
+        print_blob=False,
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+def _size(look: Look) -> tuple[int, int, int, int]:
+    """What makes a witness easier to read: fewer elements, simpler values, a plain seed."""
+    leaves = look.primals.leaves
+    styles = list(Style)
+    return (
+        int(look.recipe.example and sum(x.numel() for x in leaves) > 4),
+        sum(x.numel() for x in leaves),
+        styles.index(look.recipe.style),
+        look.recipe.seed,
+    )

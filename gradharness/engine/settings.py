@@ -1,0 +1,63 @@
+"""How much a run may cost."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from gradharness.errors import UnknownNameError, UsageError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """A budget.
+
+    Attributes:
+        examples: Cases per check of weight one.
+        shrinks: Calls of the check that may be spent on a smaller witness.
+        shrink_seconds: Wall time that may be spent on it.
+        fresh: Whether an unseeded run draws a fresh seed.
+    """
+
+    examples: int
+    shrinks: int
+    shrink_seconds: float
+    fresh: bool = True
+
+
+PROFILES = {
+    "dev": Profile(examples=25, shrinks=150, shrink_seconds=3.0),
+    "ci": Profile(examples=60, shrinks=300, shrink_seconds=10.0, fresh=False),
+    "deep": Profile(examples=1000, shrinks=1000, shrink_seconds=60.0),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSettings:
+    """Settings of one run.
+
+    Attributes:
+        profile: Name of the budget.
+        seed: From which everything is drawn.
+        strict: Whether the tolerance is 1e-9 in float64, and warnings fail.
+        time_limit: Seconds for the whole run; None for no limit. Checks that it leaves no time for are undecided.
+    """
+
+    profile: str = "dev"
+    seed: int = 0
+    strict: bool = False
+    time_limit: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.profile not in PROFILES:
+            raise UnknownNameError("profile", self.profile, PROFILES)
+        limit = self.time_limit
+        if limit is not None and not (limit > 0 and math.isfinite(limit)):
+            raise UsageError(f"time_limit={limit!r}: give a positive number of seconds, or None for no limit")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
+            raise UsageError(f"seed={self.seed!r}: give a whole number from 0 on")
+
+    @property
+    def budget(self) -> Profile:
+        """The profile's budget."""
+        return PROFILES[self.profile]

@@ -1,0 +1,145 @@
+"""Hypothesis strategies of recipes: a handful of draws each, never an element."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn, SearchStrategy
+
+from gradharness.inputs.domain import DimRule, Domain
+from gradharness.inputs.recipe import MAX_SEED, Recipe
+from gradharness.inputs.shapes import Broadcast
+from gradharness.inputs.sizes import EDGE_COMPANIONS, EDGE_SIZES, MAX_ELEMENTS, ORDINARY_SIZES, SizeRange
+from gradharness.inputs.specs import ChoiceSpec, IndexSpec, StrategySpec
+from gradharness.inputs.styles import CotangentStyle, Style
+
+# How often each kind is drawn; general position tells most.
+_COTANGENTS = (CotangentStyle.NORMAL,) * 6 + tuple(CotangentStyle)[1:]
+_WEIGHT = {Style.SIMPLE: 2, Style.NORMAL: 5}
+_SAME_STYLE = 3
+
+
+def recipes(
+    domain: Domain, sizes: SizeRange = SizeRange.ORDINARY, *, broadcast: bool = False, styles: tuple[Style, ...] = ()
+) -> SearchStrategy[Recipe]:
+    """Recipes for the primals and cotangents of a domain.
+
+    Args:
+        domain: Where primals are drawn from.
+        sizes: Ordinary sizes, or one edge size at a time.
+        broadcast: Whether axes that could be one, though neither spec nor example says so, are one at times.
+        styles: Styles of values; empty for all that the domain accepts.
+
+    Returns:
+        A strategy that shrinks to small sizes, seed 0 and simple values.
+    """
+    return _Drawing(domain, sizes, broadcast=broadcast, styles=styles or domain.styles).strategy()
+
+
+class _Drawing:
+    """Everything about a domain that does not change from draw to draw."""
+
+    def __init__(self, domain: Domain, sizes: SizeRange, *, broadcast: bool, styles: tuple[Style, ...]) -> None:
+        self.domain = domain
+        self.seeds = st.integers(0, MAX_SEED)
+        self.styles = st.sampled_from([style for style in styles for _ in range(_WEIGHT.get(style, 1))])
+        self.exceptions = st.sampled_from(_exceptions(domain, styles))
+        self.cotangents = st.sampled_from(_COTANGENTS)
+        self.dims = tuple(rule for rule in domain.dims if not rule.variadic)
+        self.batches = tuple(rule.name for rule in domain.dims if rule.variadic)
+        self.batch = st.lists(st.integers(1, 3), max_size=2).map(tuple)
+        self.size_choices = {rule.name: st.sampled_from(_ordinary(rule)) for rule in self.dims}
+        self.companions = {rule.name: _companions(rule) for rule in self.dims}
+        self.small = {name: st.sampled_from(companions) for name, companions in self.companions.items()}
+        self.edges = self._edges() if sizes is SizeRange.EDGE else {}
+        self.edged = st.sampled_from(tuple(self.edges) or ("",))
+        self.places = tuple(p for p, b in domain.broadcasts() if broadcast or b is Broadcast.DECLARED)
+
+    def strategy(self) -> SearchStrategy[Recipe]:
+        return st.composite(self.recipe)()
+
+    def recipe(self, draw: DrawFn) -> Recipe:
+        sizes = self._edge_sizes(draw) if self.edges else self._ordinary_sizes(draw)
+        return Recipe(
+            sizes=tuple(sizes.items()),
+            batches=tuple((name, draw(self.batch)) for name in self.batches),
+            broadcast=self._broadcast(draw),
+            seed=draw(self.seeds),
+            style=draw(self.styles),
+            styles=draw(self.exceptions),
+            arguments=self._arguments(draw),
+            cotangent=draw(self.cotangents),
+        )
+
+    def _ordinary_sizes(self, draw: DrawFn) -> dict[str, int]:
+        return {rule.name: draw(self.size_choices[rule.name]) for rule in self.dims}
+
+    def _edges(self) -> dict[str, SearchStrategy[int]]:
+        """The edge sizes of every dim that has any. What integers have to stay below is never zero."""
+        below = {spec.below for _, _, spec in self.domain.leaves() if isinstance(spec, IndexSpec)}
+        allowed = {
+            rule.name: [size for size in EDGE_SIZES if rule.allows(size) and (size > 0 or rule.name not in below)]
+            for rule in self.dims
+        }
+        return {name: st.sampled_from(sizes) for name, sizes in allowed.items() if sizes}
+
+    def _edge_sizes(self, draw: DrawFn) -> dict[str, int]:
+        chosen = draw(self.edged)
+        edge = draw(self.edges[chosen])
+        sizes = {rule.name: edge if rule.name == chosen else draw(self.small[rule.name]) for rule in self.dims}
+        return self._bounded(sizes, chosen)
+
+    def _bounded(self, sizes: dict[str, int], chosen: str) -> dict[str, int]:
+        """The sizes, with the companions (and at last the edge itself) made smaller until all tensors are small."""
+        for name in (*(n for n in sizes if n != chosen), chosen):
+            while self._elements(sizes) > MAX_ELEMENTS and sizes[name] > self.companions[name][0]:
+                smaller = [s for s in (*EDGE_SIZES, *self.companions[name]) if s < sizes[name]]
+                allowed = [s for s in smaller if s in self.companions[name] or (name == chosen and s > 4)]
+                if not allowed:
+                    break
+                sizes = {**sizes, name: max(allowed)}
+        return sizes
+
+    def _elements(self, sizes: Mapping[str, int]) -> int:
+        total = 0
+        for _, _, spec in self.domain.leaves():
+            total += math.prod(a.size if a.size is not None else a.factor * sizes.get(a.name, 4) for a in spec.shape)
+        return total
+
+    def _broadcast(self, draw: DrawFn) -> tuple[str, ...]:
+        if not self.places:
+            return ()
+        bits = draw(st.integers(0, 2 ** len(self.places) - 1))
+        return tuple(place for i, place in enumerate(self.places) if bits >> i & 1)
+
+    def _arguments(self, draw: DrawFn) -> tuple[tuple[str, object], ...]:
+        chosen: list[tuple[str, object]] = []
+        for name, spec in zip(self.domain.names, self.domain.specs, strict=True):
+            if isinstance(spec, ChoiceSpec) and len(spec.values) > 1:
+                chosen.append((name, draw(st.integers(0, len(spec.values) - 1))))
+            elif isinstance(spec, StrategySpec):
+                chosen.append((name, draw(spec.strategy)))
+        return tuple(chosen)
+
+
+def _exceptions(domain: Domain, styles: tuple[Style, ...]) -> list[tuple[tuple[str, Style], ...]]:
+    """One tensor with a style of its own; more often none."""
+    labels = [label for label, _, _ in domain.leaves()]
+    if len(labels) < 2:
+        return [()]
+    single: list[tuple[tuple[str, Style], ...]] = [((label, style),) for label in labels for style in styles]
+    return [()] * (_SAME_STYLE * len(single)) + single
+
+
+def _ordinary(rule: DimRule) -> tuple[int, ...]:
+    own = () if rule.own is None else (rule.own,)
+    # The example's own size is more likely than each other one: there everything is known to fit.
+    sizes = sorted({s * rule.step for s in ORDINARY_SIZES if rule.allows(s * rule.step)} | set(own))
+    return (*(sizes or [rule.minimum or 1]), *own)
+
+
+def _companions(rule: DimRule) -> tuple[int, ...]:
+    sizes = [s * rule.step for s in EDGE_COMPANIONS if rule.allows(s * rule.step)]
+    return tuple(sizes) or (rule.minimum or rule.own or 1,)

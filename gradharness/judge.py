@@ -1,0 +1,123 @@
+"""Opinion on what was measured: error budgets, and what a pass would have seen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from gradharness.comparison import Compared
+from gradharness.model.estimate import SlopeEstimate
+from gradharness.model.verdict import Discrepancy
+from gradharness.numerics.tolerance import Tolerance
+
+# A pass that could not have seen a relative error of this size is no pass (reading: a one-per-mille blind spot is
+# what gradcheck's default rtol has; beyond it nothing is claimed).
+COARSEST_RESOLUTION = 1e-3
+# 95 % of dense random errors are seen above this many tolerances with two directions: P = erf(...)², measured within
+# 0.03 of the prediction.
+_DENSE_TWO_DIRECTIONS = 3.5
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What the budget says of one comparison.
+
+    Attributes:
+        excess: Largest difference in units of its tolerance; above 1 is out of budget, NaN counts as infinite.
+        resolution: Smallest error, relative to the gradient's rms, that would have been out of budget anywhere.
+        tolerance: Tolerance per element.
+    """
+
+    excess: float
+    resolution: float
+    tolerance: torch.Tensor
+
+
+def rule(compared: Compared, bound: torch.Tensor | float, tolerance: Tolerance) -> Ruling:
+    """Holds a comparison against its budget: oracle's bound + tolerance.
+
+    Args:
+        compared: The measurement.
+        bound: Oracle's error bound, per element or for the tensor.
+        tolerance: Allowed relative error on top of it.
+    """
+    expected = compared.expected
+    if compared.difference is None:
+        return Ruling(math.inf, 0.0, torch.zeros_like(expected.abs()))
+    if expected.numel() == 0:
+        return Ruling(0.0, 0.0, expected.abs())
+    known = torch.nan_to_num(expected, nan=0.0, posinf=0.0, neginf=0.0)
+    allowed = tolerance.allowed(known) + bound
+    excess = _largest_ratio(compared.difference, allowed)
+    rms = float(known.abs().square().mean().sqrt())
+    resolution = float(allowed.max()) / rms if rms > 0 else 0.0
+    return Ruling(excess, resolution, allowed)
+
+
+def _largest_ratio(difference: torch.Tensor, allowed: torch.Tensor) -> float:
+    ratio = difference / allowed
+    worst = float(ratio.max())
+    if not math.isnan(worst):
+        return worst
+    # 0/0 is agreement; any other NaN comes from a gradient that is not finite.
+    agreed = (difference == 0) & (allowed == 0)
+    return float(torch.nan_to_num(torch.where(agreed, 0.0, ratio), nan=math.inf).max())
+
+
+def discrepancy(compared: Compared, ruling: Ruling, oracle: str) -> Discrepancy:
+    """The record of a comparison that is out of budget."""
+    return Discrepancy(
+        label=compared.label,
+        got=compared.got,
+        expected=compared.expected,
+        bound=ruling.tolerance,
+        oracle=oracle,
+        excess=ruling.excess,
+    )
+
+
+def out_of_budget(compared: Sequence[Compared], rulings: Sequence[Ruling], oracle: str) -> tuple[Discrepancy, ...]:
+    """Discrepancies of all comparisons that are out of budget, the worst first."""
+    found = [discrepancy(c, r, oracle) for c, r in zip(compared, rulings, strict=True) if r.excess > 1]
+    return tuple(sorted(found, key=lambda d: -d.excess))
+
+
+@dataclass(frozen=True, slots=True)
+class SlopeRuling:
+    """What the budget says of one directional derivative.
+
+    Attributes:
+        difference: |G·v - D|.
+        tolerance: What was allowed.
+        scale: rms size of G·v under random signs.
+    """
+
+    difference: float
+    tolerance: float
+    scale: float
+
+    @property
+    def agrees(self) -> bool:
+        """Within budget; a NaN difference is not."""
+        return self.difference <= self.tolerance
+
+    @property
+    def resolution(self) -> float:
+        """Smallest dense relative error seen with 95 % by two such directions; infinite if there is no scale."""
+        return _DENSE_TWO_DIRECTIONS * self.tolerance / self.scale if self.scale > 0 else math.inf
+
+
+def rule_slope(product: float, scale: float, estimate: SlopeEstimate, tolerance: Tolerance) -> SlopeRuling:
+    """Holds G·v against an oracle's directional derivative.
+
+    Args:
+        product: G·v.
+        scale: ‖G∘v‖.
+        estimate: The oracle's number, with its bound.
+        tolerance: Allowed relative error on top of the bound.
+    """
+    scale = max(scale, abs(estimate.value))
+    return SlopeRuling(abs(product - estimate.value), estimate.bound + tolerance.rtol * scale, scale)

@@ -1,0 +1,348 @@
+"""Finite differences of the subject's own forward: needs no reference, believes only what several steps agree on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from gradharness.errors import OracleUnavailable, SubjectError
+from gradharness.model.case import Case
+from gradharness.model.estimate import SlopeEstimate, Smoothness
+from gradharness.model.subject import Primals, Subject, Tensors
+from gradharness.numerics import differences
+from gradharness.numerics.differences import FLOAT32, FLOAT64, Line, Precision, Slope
+
+_QUICK_ENOUGH = 1e-7  # of the differences' own scale; a tenth of the tolerance of float64
+_UNRESOLVED = 1e-3  # a bound above this share of the scale says nothing about a gradient
+_ADDITIVE = 1e-7
+_NOISE_CALLS = 3
+_SMALLEST_UNIT = 44  # a retry shrinks the steps by at most 2**44
+
+
+@dataclass(frozen=True, slots=True)
+class FiniteDifference:
+    """Central differences along a tangent, with an error bound and an eye for kinks.
+
+    Attributes:
+        subject: What is differenced, through ``outputs`` alone.
+        name: How reports call this oracle.
+    """
+
+    subject: Subject
+    name: str = "finite difference"
+    _last: list[_Point] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    def slope(self, case: Case, tangent: Tensors, cotangents: Tensors | None = None) -> SlopeEstimate:
+        """⟨cotangents, J·tangent⟩, cheaply where the function is plainly smooth, else output by output.
+
+        Outputs that are not smooth or not resolved along the line get weight zero and are named in ``masked``; the
+        value is then that of the masked cotangents.
+
+        Raises:
+            OracleUnavailable: If the forward raises beside the point, or in float16 and bfloat16.
+        """
+        with torch.no_grad():
+            point, weights = self._look(case, cotangents)
+            line = point.line(self.subject, tangent)
+            if point.precision is FLOAT64:
+                quick = differences.quick_slope(line, point.y0, weights)
+                if quick.smooth and quick.bound <= _QUICK_ENOUGH * quick.scale:
+                    return SlopeEstimate(oracle=self.name, value=quick.value, bound=quick.bound, calls=4)
+            found = self._slopes(point, line, tangent, weights)
+            return self._projected(point, found, weights)
+
+    def one_sided(
+        self, case: Case, tangent: Tensors, cotangents: Tensors | None = None
+    ) -> tuple[SlopeEstimate, SlopeEstimate] | None:
+        """Slopes of ⟨cotangents, y⟩ towards negative and positive t; equal where smooth, None where there is none.
+
+        A gradient at a kink lies between the two only element by element: use a tangent and cotangents that single
+        one element out, never a projection of several kinks.
+
+        Raises:
+            OracleUnavailable: As ``slope``.
+        """
+        with torch.no_grad():
+            point, weights = self._look(case, cotangents)
+            found = self._slopes(point, point.line(self.subject, tangent), tangent, weights)
+        counted = weights != 0
+        if bool((counted & ~(found.usable | found.kink)).any()):
+            return None
+        left = _weighted(weights, found.left, counted)
+        right = _weighted(weights, found.right, counted)
+        bound = _projected_bound(weights, found, counted)
+        if not bound <= _UNRESOLVED * max(abs(left), abs(right), _scale(weights, found.value, counted)) and bound > 0:
+            return None
+        smooth = Smoothness.KINK if bool((counted & found.kink).any()) else Smoothness.SMOOTH
+        lower, upper = (
+            SlopeEstimate(oracle=self.name, value=value, bound=bound, smoothness=smooth, calls=found.calls)
+            for value in (left, right)
+        )
+        return lower, upper
+
+    def is_linear_at(
+        self, case: Case, tangent: Tensors, partitions: Sequence[Tensors], cotangents: Tensors | None = None
+    ) -> bool:
+        """True if D(tangent) = Σ D(tangent on a block) for every partition: then the slope is that of a derivative.
+
+        At ties (median of three equal values) the slopes from the left and the right agree along every line, and yet
+        D is not linear in the tangent: no gradient can be right or wrong there. Four random partitions into eight
+        blocks let no such point through in 2,400; two halves let five.
+
+        Args:
+            case: The point.
+            tangent: One tensor per leaf.
+            partitions: Each one integer tensor per leaf, the block number of every element.
+            cotangents: The case's own unless given.
+
+        Raises:
+            OracleUnavailable: As ``slope``.
+        """
+        whole = self.slope(case, tangent, cotangents)
+        return _is_plain(whole) and all(
+            self._is_additive(case, tangent, partition, whole, cotangents) for partition in partitions
+        )
+
+    def _is_additive(
+        self, case: Case, tangent: Tensors, partition: Tensors, whole: SlopeEstimate, cotangents: Tensors | None
+    ) -> bool:
+        blocks = sorted({int(b) for part in partition for b in torch.unique(part)})
+        total, bound, size = 0.0, whole.bound, abs(whole.value)
+        for block in blocks:
+            chosen = tuple(torch.where(part == block, v, 0) for part, v in zip(partition, tangent, strict=True))
+            part = self.slope(case, chosen, cotangents)
+            if not _is_plain(part):
+                return False
+            total, bound, size = total + part.value, bound + part.bound, size + abs(part.value)
+        return abs(total - whole.value) <= bound + _ADDITIVE * size
+
+    def _look(self, case: Case, cotangents: Tensors | None) -> tuple[_Point, torch.Tensor]:
+        """The point of a case, evaluated once as long as the case stays the same, and the flat weights."""
+        if not self._last or self._last[0].primals is not case.primals:
+            self._last[:] = [_Point.of(self.subject, case)]
+        point = self._last[0]
+        weights = _flat(cotangents if cotangents is not None else case.cotangents)
+        if weights.shape != point.y0.shape:
+            raise OracleUnavailable(f"{self.name}: {self.subject.name} has other outputs than the case")
+        return point, weights
+
+    def _slopes(self, point: _Point, line: Line, tangent: Tensors, weights: torch.Tensor) -> Slope:
+        """Slopes per output; what the first scale leaves open is tried again with smaller steps."""
+        noise = point.noise(self.subject)
+        found = differences.slope(line, point.y0, noise, weights=weights, precision=point.precision)
+        for halvings in _smaller_units(point.leaves, tangent):
+            still = (weights != 0) & _improvable(found, weights, noise, point.precision)
+            if not bool(still.any()):
+                break
+            shrunk = _shrunk(line, halvings)
+            open_weights = torch.where(still, weights, 0.0)
+            again = differences.slope(shrunk, point.y0, noise, weights=open_weights, precision=point.precision)
+            found = _completed(found, again, 2.0**halvings)
+        return found
+
+    def _projected(self, point: _Point, found: Slope, weights: torch.Tensor) -> SlopeEstimate:
+        counted = weights != 0
+        good = _well_known(weights, found, counted & found.usable)
+        bad = counted & ~good
+        if bool(bad.any()) and not bool(good.any()):
+            kind = Smoothness.KINK if bool((bad & ~found.smooth).any()) else Smoothness.UNRESOLVED
+            return SlopeEstimate(oracle=self.name, value=0.0, bound=math.inf, smoothness=kind, calls=found.calls)
+        return SlopeEstimate(
+            oracle=self.name,
+            value=_weighted(weights, found.value, good),
+            bound=_projected_bound(weights, found, good),
+            masked=point.masks(bad) if bool(bad.any()) else None,
+            calls=found.calls,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Point:
+    """Where the differences are taken: leaves and outputs of one case, seen as real numbers."""
+
+    primals: Primals
+    leaves: Tensors
+    numbers: tuple[int, ...]
+    shapes: tuple[torch.Size, ...]
+    complex_outputs: tuple[bool, ...]
+    precision: Precision
+    y0: torch.Tensor
+    _noise: list[torch.Tensor] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, subject: Subject, case: Case) -> _Point:
+        """Evaluates ``subject`` at the case's primals."""
+        primals, numbers = case.primals, case.differentiable
+        leaves = tuple(leaf.detach() for leaf in primals.leaves)
+        outputs = _outputs(subject, primals, [leaf.clone() for leaf in leaves], numbers)
+        return cls(
+            primals=primals,
+            leaves=leaves,
+            numbers=numbers,
+            shapes=tuple(y.shape for y in outputs),
+            complex_outputs=tuple(y.is_complex() for y in outputs),
+            precision=_precision([*leaves, *outputs]),
+            y0=_flat(outputs).clone(),
+        )
+
+    def line(self, subject: Subject, tangent: Tensors) -> Line:
+        """The flat outputs at x + t·tangent as a function of t."""
+        primals, leaves, numbers, size = self.primals, self.leaves, self.numbers, self.y0.numel()
+        directions = tuple(v.detach().to(x.dtype) for v, x in zip(tangent, leaves, strict=True))
+
+        def at(t: float) -> torch.Tensor:
+            moved = [torch.add(x, v, alpha=t) for x, v in zip(leaves, directions, strict=True)]
+            y = _flat(_outputs(subject, primals, moved, numbers))
+            if y.numel() != size:
+                raise OracleUnavailable("the number of output elements depends on the values of the inputs")
+            return y
+
+        return at
+
+    def noise(self, subject: Subject) -> torch.Tensor:
+        """Noise per output, measured once: calls at points an ulp or two beside x."""
+        if not self._noise:
+            eps = self.precision.eps
+            there = [
+                _flat(_outputs(subject, self.primals, [_beside(x, n, eps) for x in self.leaves], self.numbers)).clone()
+                for n in range(_NOISE_CALLS)
+            ]
+            if any(y.shape != self.y0.shape for y in there):
+                raise OracleUnavailable("the number of output elements depends on the values of the inputs")
+            self._noise.append(differences.noise_floor(self.y0, there, eps=eps))
+        return self._noise[0]
+
+    def masks(self, flat: torch.Tensor) -> Tensors:
+        """Flat flags as one tensor per differentiable output; a complex element is out if either part is."""
+        found, start = [], 0
+        for shape, pairs in zip(self.shapes, self.complex_outputs, strict=True):
+            size = shape.numel() * (2 if pairs else 1)
+            part = flat[start : start + size]
+            found.append(part.reshape(*shape, 2).any(-1) if pairs else part.reshape(shape))
+            start += size
+        return tuple(found)
+
+
+def _outputs(
+    subject: Subject, primals: Primals, leaves: Sequence[torch.Tensor], numbers: Sequence[int]
+) -> list[torch.Tensor]:
+    try:
+        outputs = subject.outputs(primals.at(leaves))
+    except SubjectError as error:
+        raise OracleUnavailable(f"beside the point, {error}") from error
+    if len(outputs) <= max(numbers, default=-1):
+        raise OracleUnavailable("the number of outputs depends on the values of the inputs")
+    return [outputs[i] for i in numbers]
+
+
+def _flat(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """All elements as one float64 vector; a complex element is a pair, so that the dot product is Re Σ conj(w)·y."""
+    if len(tensors) == 1 and tensors[0].dtype is torch.float64:
+        return tensors[0].reshape(-1)
+    parts = [_real(t).reshape(-1).to(torch.float64) for t in tensors]
+    return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
+
+
+def _real(tensor: torch.Tensor) -> torch.Tensor:
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+
+
+def _beside(x: torch.Tensor, pattern: int, eps: float) -> torch.Tensor:
+    if x.is_complex():
+        return torch.view_as_complex(differences.beside(_real(x).contiguous(), pattern, eps=eps))
+    return differences.beside(x, pattern, eps=eps)
+
+
+def _precision(tensors: Sequence[torch.Tensor]) -> Precision:
+    """The coarsest precision among leaves and outputs."""
+    worst = max((torch.finfo(t.dtype).eps for t in tensors), default=FLOAT64.eps)
+    if worst > FLOAT32.eps:
+        raise OracleUnavailable("finite differences resolve nothing in float16 and bfloat16")
+    return FLOAT32 if worst > FLOAT64.eps else FLOAT64
+
+
+def _smaller_units(leaves: Tensors, tangent: Tensors) -> list[int]:
+    """Numbers of halvings of the step to try where the usual scale resolves nothing.
+
+    First so many that no element moves by more than a quarter of itself (log near zero leaves its domain), then so
+    many that features of a thousandth of the scale are seen.
+    """
+    ratios = []
+    for x, v in zip(leaves, tangent, strict=True):
+        size, step = _real(x).abs(), _real(v).abs()
+        both = (size > 0) & (step > 0)
+        ratios.append((size / step)[both].reshape(-1).to(torch.float64))
+    known = torch.cat(ratios) if ratios else torch.zeros(0)
+    smallest = float(known.min()) if known.numel() else 1.0
+    needed = math.ceil(math.log2(4 * FLOAT64.first / smallest)) if 0 < smallest < math.inf else 0
+    return sorted({h for h in (min(needed, _SMALLEST_UNIT), 12) if h > 0}, reverse=needed > 0)
+
+
+def _shrunk(line: Line, halvings: int) -> Line:
+    unit = 2.0**-halvings
+    return lambda t: line(t * unit)
+
+
+def _improvable(found: Slope, weights: torch.Tensor, noise: torch.Tensor, precision: Precision) -> torch.Tensor:
+    """True where smaller steps may help: nothing is known yet, or the bound is wide and noise is not the reason."""
+    values = torch.where(found.usable, weights * found.value, 0.0)
+    enough = _QUICK_ENOUGH * float(torch.linalg.vector_norm(values)) / math.sqrt(max(values.numel(), 1))
+    truncated = found.bound > 100 * precision.noise_factor * noise / precision.first
+    wide = found.usable & truncated & ((weights * found.bound).abs() > enough)
+    improvable: torch.Tensor = (~found.usable & ~found.kink) | wide
+    return improvable
+
+
+def _well_known(weights: torch.Tensor, found: Slope, usable: torch.Tensor) -> torch.Tensor:
+    """The usable outputs; less those of wide bound where these would drown the others (or are all there is)."""
+    if _projected_bound(weights, found, usable) <= _UNRESOLVED * _scale(weights, found.value, usable):
+        return usable
+    bars, values = (weights * found.bound).abs(), (weights * found.value).abs()
+    clear = usable & (bars <= _UNRESOLVED * values)
+    share = _UNRESOLVED * _scale(weights, found.value, clear) / math.sqrt(max(weights.numel(), 1))
+    return clear | (usable & (bars <= share))
+
+
+def _completed(first: Slope, second: Slope, unit: float) -> Slope:
+    """The first slopes, and the second ones (in units of 1 / unit) where those say more.
+
+    An exact zero at smaller steps is no news: it may be a function that is computed in a coarser dtype.
+    """
+    news = second.usable & (second.value != 0) & (second.bound <= 0.1 * second.value.abs())
+    take = ~first.kink & torch.where(first.usable, news & (second.bound * unit < first.bound), news | second.kink)
+
+    def merged(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return torch.where(take, b, a)
+
+    return Slope(
+        value=merged(first.value, second.value * unit),
+        bound=merged(first.bound, second.bound * unit),
+        smooth=merged(first.smooth, second.smooth),
+        resolved=merged(first.resolved, second.resolved),
+        kink=merged(first.kink, second.kink),
+        left=merged(first.left, second.left * unit),
+        right=merged(first.right, second.right * unit),
+        calls=first.calls + second.calls,
+    )
+
+
+def _weighted(weights: torch.Tensor, values: torch.Tensor, chosen: torch.Tensor) -> float:
+    return float(torch.where(chosen, weights * values, 0.0).sum())
+
+
+def _projected_bound(weights: torch.Tensor, found: Slope, chosen: torch.Tensor) -> float:
+    """Root of the sum of squares of the outputs' bounds (their errors are independent), and the dot's round-off."""
+    bars, scale = _scale(weights, found.bound, chosen), _scale(weights, found.value, chosen)
+    return bars + 8 * FLOAT64.eps * math.sqrt(weights.numel()) * scale
+
+
+def _scale(weights: torch.Tensor, values: torch.Tensor, chosen: torch.Tensor) -> float:
+    """Root of the sum of squares of weight times value: the differences' own size."""
+    return float(torch.linalg.vector_norm(torch.where(chosen, weights * values, 0.0)))
+
+
+def _is_plain(estimate: SlopeEstimate) -> bool:
+    return estimate.smoothness is Smoothness.SMOOTH and estimate.masked is None

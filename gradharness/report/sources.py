@@ -1,0 +1,156 @@
+"""How the stand-alone script of a finding gets at each kind of subject."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Callable
+from dataclasses import replace
+
+from gradharness.model.subject import Subject
+from gradharness.model.verdict import Finding, Report, Witness
+from gradharness.report.reproduction import Failure, SubjectSource, import_lines, script, source_of
+from gradharness.subjects import FunctionSubject, ManualSubject, PairSubject
+
+
+def reproduced(report: Report, subject: Subject) -> dict[int, Finding]:
+    """Every finding that has a witness, by its ``id``, with its reproducer."""
+    return {
+        id(f): replace(f, reproducer=script(_source(subject, f.witness), _failure(f.witness)))
+        for f in report.findings
+        if f.witness is not None
+    }
+
+
+def _failure(witness: Witness) -> Failure:
+    return Failure(
+        arguments=witness.arguments,
+        active=witness.active,
+        cotangents=witness.cotangents,
+        label=witness.label,
+        expected=witness.whole,
+        bound=witness.whole_bound,
+    )
+
+
+def _source(subject: Subject, witness: Witness) -> SubjectSource:
+    names = [name for name, _ in witness.arguments]
+    if isinstance(subject, ManualSubject):
+        return _manual_source(subject, witness)
+    if isinstance(subject, PairSubject):
+        return _pair_source(subject, names, witness)
+    assert isinstance(subject, FunctionSubject)
+    return source_of(subject.function, names)
+
+
+def _pair_source(subject: PairSubject, names: list[str], witness: Witness) -> SubjectSource:
+    forward, vjp = (source_of(f, names) for f in (subject.forward, subject.vjp))
+    called = vjp.call.partition("(")[0]
+    arguments = ", ".join([*names, "*cotangents"])
+    chosen = ", ".join(str(names.index(label)) for label in witness.active if label in names)
+    pullback = (
+        f"returned = {called}({arguments})",
+        "returned = returned if isinstance(returned, tuple) else (returned,)",
+    )
+    imported = (*forward.import_lines, *vjp.import_lines) if forward.import_lines and vjp.import_lines else ()
+    return SubjectSource(
+        import_lines=tuple(dict.fromkeys(imported)),
+        call=forward.call,
+        pullback=(*pullback, f"return [returned[i] for i in ({chosen},)]"),
+    )
+
+
+def _manual_source(subject: ManualSubject, witness: Witness) -> SubjectSource:
+    names = [name.replace(".", "_") for name, _ in witness.arguments]
+    pieces = {
+        "build": subject.build,
+        "gradients": subject.gradients,
+        **{k: v for k in ("forward", "backward") if callable(v := getattr(subject, k))},
+        **({"loss": subject.loss} if subject.loss is not None else {}),
+    }
+    texts = {what: _text(what, function) for what, function in pieces.items()}
+    if any(text is None for text in texts.values()):
+        return SubjectSource(import_lines=(), call=f"{subject.name}  # manual class", pullback=("return []",))
+    lines = [line for text in texts.values() if text is not None for line in text]
+    run, output = _run_lines(subject, names)
+    places = ", ".join(f"left.get({label!r}, left.get({_position(label, witness)}))" for label in witness.active)
+    backward = _backward_line(subject, names)
+    return SubjectSource(
+        import_lines=(
+            *dict.fromkeys(line for line in lines if line.startswith(("sys.path", "from "))),
+            *(line for line in lines if not line.startswith(("sys.path", "from "))),
+            f"def run({', '.join(names)}):",
+            *(f"    {line}" for line in run),
+            f"    return obj, raw, {output}",
+        ),
+        call=f"run({', '.join(names)})[2]",
+        pullback=(f"obj, raw, _ = run({', '.join(names)})", backward, "left = gradients(obj)", f"return [{places}]"),
+    )
+
+
+def _position(label: str, witness: Witness) -> int:
+    return [name for name, _ in witness.arguments].index(label.partition("[")[0])
+
+
+def _run_lines(subject: ManualSubject, names: list[str]) -> tuple[list[str], str]:
+    states, targets = len(subject.state), len(subject.targets)
+    calls = len(names) - states
+    forward_names = ", ".join(names[: calls - targets])
+    lines = ["obj = build()"]
+    for attribute, name in zip(subject.state, names[calls:], strict=True):
+        lines.append(f"obj.{attribute} = {name}.detach()")
+    called = (
+        f"obj.{subject.forward}({forward_names})"
+        if isinstance(subject.forward, str)
+        else f"forward(obj, {forward_names})"
+    )
+    lines.append(f"raw = {called}")
+    output = "raw" if subject.loss is None else f"loss({', '.join(['raw', *names[calls - targets : calls]])})"
+    return lines, output
+
+
+def _backward_line(subject: ManualSubject, names: list[str]) -> str:
+    states, targets = len(subject.state), len(subject.targets)
+    calls = len(names) - states
+    if callable(subject.backward):
+        outputs = "raw if isinstance(raw, tuple) else (raw,)"
+        return f"backward(obj, ({', '.join(names)},), {outputs}, tuple(cotangents))"
+    if subject.loss is not None:
+        arguments = [*names[: calls - targets], "raw", *names[calls - targets : calls]]
+        return f"obj.{subject.backward}({', '.join(arguments)})"
+    return f"obj.{subject.backward}(*cotangents)"
+
+
+def _text(what: str, function: Callable[..., object]) -> tuple[str, ...] | None:
+    """Lines that define ``build``, ``gradients`` and so on: an import, or the source of a lambda."""
+    name = getattr(function, "__qualname__", "")
+    if name and "<" not in name:
+        imported = import_lines(function, name.partition(".")[0])
+        if imported:
+            return (*imported, f"{what} = {name}")
+    source = _lambda_source(function)
+    return None if source is None else (f"{what} = {source}",)
+
+
+def _lambda_source(function: Callable[..., object]) -> str | None:
+    """Source of a lambda without free variables; None if it cannot be told apart."""
+    code = getattr(function, "__code__", None)
+    if code is None or code.co_freevars:
+        return None
+    try:
+        lines, _ = inspect.getsourcelines(function)
+    except (OSError, TypeError):
+        return None
+    text = textwrap.dedent("".join(lines)).strip()
+    for start in range(len(text)):
+        if text.startswith("lambda", start):
+            for end in range(len(text), start, -1):
+                try:
+                    tree = ast.parse(text[start:end], mode="eval")
+                except SyntaxError:
+                    continue
+                if isinstance(tree.body, ast.Lambda):
+                    return text[start:end]
+                break
+    return None

@@ -1,0 +1,192 @@
+"""A report as plain text: what ``GradientError`` carries, and what pytest and the terminal print.
+
+test_linear: FAIL (the gradient is wrong beyond what all known errors can explain)
+  drew: x: float[n, d]
+  vjp-cpu-float64        FAIL · 1 finding
+  linearity-cpu-float64  pass · would have seen a relative error above 3e-11
+
+test_linear [vjp-cpu-float64]: error, constant factor
+  at weight[0, 1]
+  expected -0.25 ± 3e-06   got -0.5   off by 0.25, 8.3e+04 × the bound
+  the gradient of `weight` is 2 times the right one
+  witness:
+    x = float64[1, 1] = [[1]]
+  replay: gradharness check test_ops.py::test_linear --checks vjp --device cpu --dtype float64 --seed 17
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterable, Iterator
+
+from gradharness.model.verdict import CheckResult, Finding, Report, Severity, Verdict, Witness
+from gradharness.report import show
+
+WIDTH = 80
+
+
+def render(report: Report, *, target: str = "", width: int = WIDTH) -> str:
+    """The whole report.
+
+    Args:
+        report: What to print.
+        target: What ``gradharness check`` takes to run the subject again, such as ``test_ops.py::test_linear``.
+        width: Prose is wrapped here; commands are not.
+    """
+    blocks = ["\n".join([headline(report), *_lines(about(report), width), *outcomes(report, width)])]
+    blocks += [
+        finding_text(report, result, finding, target=target, width=width) for result, finding in worst_last(report)
+    ]
+    return "\n\n".join([*blocks, summary(report)])
+
+
+def headline(report: Report) -> str:
+    """Subject and verdict, with the verdict's sentence."""
+    return f"{report.subject}: {report.verdict.name} ({report.verdict.value})"
+
+
+def about(report: Report) -> Iterator[str]:
+    """What was drawn, and what a reader must know to trust the verdict."""
+    yield from (f"drew: {line}" for line in report.domain)
+    yield from (f"note: {line}" for line in report.notes)
+
+
+def outcomes(report: Report, width: int = WIDTH) -> list[str]:
+    """One line for each check."""
+    column = max((len(identity(r)) for r in report.results), default=0) + 2
+    lines: list[str] = []
+    for result in report.results:
+        first = "  " + identity(result).ljust(column)
+        lines += wrap(outcome(result), width, first=first, rest=" " * len(first))
+    return lines
+
+
+def identity(result: CheckResult) -> str:
+    """``vjp-cpu-float64``, as in pytest's ids."""
+    return f"{result.check}-{result.device}-{result.dtype}"
+
+
+def outcome(result: CheckResult) -> str:
+    """Verdict of one check, with its resolution or its reason."""
+    warnings = sum(f.severity is Severity.WARNING for f in result.findings)
+    return " · ".join(
+        [_word(result.verdict), *_claim(result)] + ([show.count(warnings, "warning")] if warnings else [])
+    )
+
+
+def resolution(result: CheckResult) -> str:
+    """What a pass claims; empty where it claims nothing."""
+    if result.verdict is not Verdict.PASS or result.resolution is None:
+        return ""
+    return f"would have seen a relative error above {show.size(result.resolution)}"
+
+
+def worst_last(report: Report) -> tuple[tuple[CheckResult, Finding], ...]:
+    """Findings with the check that made them: warnings, then errors, of each kind the first one last."""
+    found = [(r, f) for r in report.results for f in r.findings]
+    errors_first = sorted(found, key=lambda pair: pair[1].severity is Severity.WARNING)
+    return tuple(reversed(errors_first))
+
+
+def finding_text(report: Report, result: CheckResult, finding: Finding, *, target: str = "", width: int = WIDTH) -> str:
+    """One finding: subject and check, where, the numbers, the sentence, the witness, the command."""
+    lines = [f"{report.subject} [{identity(result)}]: {finding.severity.value}, {finding.fault.value}"]
+    if finding.witness is not None:
+        lines += _lines(_numbers(finding.witness), width)
+    lines += _lines([finding.message, *finding.evidence], width)
+    if finding.witness is not None:
+        lines += _witness(finding.witness, width)
+    lines.append(f"  replay: {replay(report, result, target)}")
+    return "\n".join(lines)
+
+
+def replay(report: Report, result: CheckResult, target: str = "") -> str:
+    """The command, or without a target the seed, that gives the same finding again."""
+    if not target:
+        return f"call it again with seed={report.seed}"
+    words = ["gradharness", "check", _quoted(target), "--checks", result.check, "--device", result.device]
+    words += ["--dtype", result.dtype, "--seed", str(report.seed)]
+    return " ".join(words if report.profile == "dev" else [*words, "--profile", report.profile])
+
+
+def summary(report: Report) -> str:
+    """One line of totals, with the seed."""
+    examples = sum(r.examples for r in report.results)
+    return ", ".join(
+        [
+            show.count(len(report.results), "check"),
+            show.count(examples, "example"),
+            show.seconds(report.seconds),
+            f"seed {report.seed}",
+            f"profile {report.profile}",
+        ]
+    )
+
+
+def wrap(text: str, width: int, *, first: str = "  ", rest: str = "    ") -> list[str]:
+    """Lines of at most ``width`` characters; a word is never broken."""
+    return textwrap.wrap(
+        text, width, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
+    ) or [first.rstrip()]
+
+
+def _lines(sentences: Iterable[str], width: int) -> list[str]:
+    return [line for sentence in sentences for line in wrap(sentence, width)]
+
+
+def _word(verdict: Verdict) -> str:
+    """A failure is shouted, all else is said."""
+    return verdict.name if verdict is Verdict.FAIL else verdict.name.lower()
+
+
+def _claim(result: CheckResult) -> list[str]:
+    if result.verdict is Verdict.PASS:
+        return [resolution(result)] if resolution(result) else []
+    if result.verdict is Verdict.FAIL:
+        errors = sum(f.severity is Severity.ERROR for f in result.findings)
+        return [show.count(errors, "finding")] if errors else [result.reason or "under --strict"]
+    return [result.reason or result.verdict.value]
+
+
+def _numbers(witness: Witness) -> Iterator[str]:
+    """Where the worst element is, and the two values there."""
+    place = witness.label
+    if witness.index:
+        place += str(list(witness.index))
+    if place:
+        yield f"at {place}"
+    if witness.expected is None:
+        return
+    if witness.got is None:
+        yield f"expected {show.number(witness.expected)}   got nothing"
+        return
+    expected, got = show.apart(witness.expected, witness.got)
+    bound = "" if witness.bound is None else f" ± {show.size(witness.bound)}"
+    yield f"expected {expected}{bound}   got {got}{_excess(abs(witness.got - witness.expected), witness.bound)}"
+
+
+def _excess(off: float, bound: float | None) -> str:
+    """By how much two values differ, in units of what is allowed."""
+    if not math.isfinite(off):
+        return ""
+    text = f"   off by {show.size(off)}"
+    return f"{text}, {show.size(off / bound)} × the bound" if bound else text
+
+
+def _witness(witness: Witness, width: int) -> list[str]:
+    """The arguments and cotangents of the smallest failing case."""
+    lines = [f"  witness ({show.count(witness.elements, 'element')}):"]
+    shown = [(name, show.anything(value)) for name, value in witness.arguments]
+    several = len(witness.cotangents) > 1
+    shown += [
+        (f"cotangent {n}" if several else "cotangent", show.anything(c)) for n, c in enumerate(witness.cotangents)
+    ]
+    for name, text in shown:
+        lines += wrap(f"{name}: {text}", width, first="    ", rest="      ")
+    return lines
+
+
+def _quoted(target: str) -> str:
+    """A target as one word of a shell's line."""
+    return f'"{target}"' if any(c in target for c in " ()[]&;'") else target

@@ -1,0 +1,228 @@
+"""Hand-written code without autograd: an object with ``forward`` and ``backward`` that leaves gradients somewhere."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from gradharness.errors import BackwardRaised, UsageError
+from gradharness.model.subject import Gradients, Linearization, Primals, RawInput, RawReturn, Subject, TensorMeta, Tensors
+from gradharness.numerics import tree
+from gradharness.subjects.calls import call_backward, call_forward, tensor_outputs
+from gradharness.subjects.function import FunctionSubject
+
+_MISSING = object()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManualSubject:
+    """A class whose backward is written by hand and leaves its gradients on the object. See ``manual``.
+
+    Attributes:
+        name: How reports call it.
+        build: Makes a fresh object.
+        forward: Method name, or callable ``(obj, *primals) -> outputs``.
+        backward: Method name, or callable ``(obj, primals, outputs, cotangents)``.
+        gradients: ``(obj) -> mapping`` from a primal's position or name to its gradient.
+        state: Attributes of the object that are primals as well.
+        loss: ``(output, *targets) -> scalar`` that backward differentiates; None if it takes cotangents.
+    """
+
+    name: str
+    build: Callable[[], object]
+    forward: str | Callable[..., object]
+    backward: str | Callable[..., object]
+    gradients: Callable[[Any], Mapping[int | str, object]]
+    state: tuple[str, ...] = ()
+    loss: Callable[..., torch.Tensor] | None = None
+
+    @property
+    def fixed_cotangent(self) -> bool:
+        """With a loss, backward starts from the loss itself."""
+        return self.loss is not None
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of the loss's arguments after the output."""
+        if self.loss is None:
+            return ()
+        names = [p.name for p in inspect.signature(self.loss).parameters.values() if p.default is p.empty]
+        return tuple(names[1:])
+
+    def outputs(self, primals: Primals) -> Tensors:
+        """Every tensor output (the loss, if there is one), without grad."""
+        with torch.no_grad():
+            value = self._run(primals)[2]
+        return tensor_outputs(value, self.name)[0]
+
+    def linearize(self, primals: Primals) -> Linearization:
+        """Runs forward on a fresh object; the pullback runs its backward and collects what it left."""
+        detached = primals.at([leaf.detach() for leaf in primals.leaves])
+        obj, raw, value = self._run(detached)
+        outputs, labels = tensor_outputs(value, self.name)
+        outputs = tuple(t.detach() for t in outputs)
+        differentiable = tuple(i for i, t in enumerate(outputs) if t.is_floating_point() or t.is_complex())
+
+        def pullback(cotangents: Sequence[torch.Tensor]) -> Gradients:
+            left = self._collect(obj, raw, detached, cotangents)
+            return tuple(self._one(left, detached, path) for path in primals.active)
+
+        return Linearization(outputs, labels, differentiable, pullback)
+
+    def raw_returns(self, primals: Primals, cotangents: Sequence[torch.Tensor]) -> tuple[RawReturn, ...]:
+        """What ``gradients(obj)`` holds after backward."""
+        detached = primals.at([leaf.detach() for leaf in primals.leaves])
+        obj, raw, _ = self._run(detached)
+        left = self._collect(obj, raw, detached, cotangents)
+        inputs = tuple(
+            RawInput(label=label, needed=True, like=TensorMeta.of(leaf))
+            for label, leaf in zip(primals.labels, primals.leaves, strict=True)
+        )
+        returned = tuple(self._find(left, detached, path) for path in primals.active)
+        return (RawReturn(place=f"{self.name}.backward", inputs=inputs, returned=returned, coerced=False),)
+
+    def own_forward(self) -> Subject | None:
+        """Autograd through the class's own forward."""
+        return FunctionSubject(f"{self.name} (own forward)", self._forward_alone)
+
+    def claimed(self, primals: Primals, cotangents: Sequence[torch.Tensor]) -> tuple[bool, ...]:
+        """For each leaf, whether ``gradients(obj)`` has a place for it at all."""
+        detached = primals.at([leaf.detach() for leaf in primals.leaves])
+        obj, raw, _ = self._run(detached)
+        left = self._collect(obj, raw, detached, cotangents)
+        return tuple(self._find(left, detached, path, _MISSING) is not _MISSING for path in primals.active)
+
+    def _split(self, values: Sequence[object]) -> tuple[Sequence[object], Sequence[object], Sequence[object]]:
+        states = len(self.state)
+        calls = len(values) - states
+        targets = len(self.targets)
+        return values[: calls - targets], values[calls - targets : calls], values[calls:]
+
+    def _forward_alone(self, *values: object) -> object:
+        return self._call(values)[2]
+
+    def _run(self, primals: Primals) -> tuple[object, object, object]:
+        return self._call(primals.values)
+
+    def _call(self, values: Sequence[object]) -> tuple[object, object, object]:
+        """A fresh object, what its forward returned, and the value that is differentiated."""
+        arguments, targets, states = self._split(values)
+        obj = call_forward(self.build, ())
+        for attribute, value in zip(self.state, states, strict=True):
+            set_state(obj, attribute, value)
+        if isinstance(self.forward, str):
+            raw = call_forward(method(obj, self.forward), arguments)
+        else:
+            raw = call_forward(self.forward, (obj, *arguments))
+        if self.loss is None:
+            return obj, raw, raw
+        return obj, raw, call_forward(self.loss, (raw, *targets))
+
+    def _collect(
+        self, obj: object, raw: object, primals: Primals, cotangents: Sequence[torch.Tensor]
+    ) -> Mapping[int | str, object]:
+        arguments, targets, _ = self._split(primals.values)
+        outputs = raw if isinstance(raw, tuple) else (raw,)
+        if callable(self.backward):
+            call_backward(self.backward, (obj, primals.values, outputs, tuple(cotangents)))
+        elif self.loss is not None:
+            call_backward(method(obj, self.backward), (*arguments, *outputs, *targets))
+        else:
+            call_backward(method(obj, self.backward), tuple(cotangents))
+        left = call_backward(self.gradients, (obj,))
+        if not isinstance(left, Mapping):
+            error = TypeError(f"gradients(obj) returned {type(left).__name__}: return a mapping from primal to tensor")
+            raise BackwardRaised(error)
+        return left
+
+    def _find(
+        self, left: Mapping[int | str, object], primals: Primals, path: tree.Path, default: object = None
+    ) -> object:
+        number = int(path[0])
+        name = primals.names[number]
+        value = left.get(name, left.get(number, default))
+        return value if value is None or value is default else tree.get(value, path[1:])
+
+    def _one(self, left: Mapping[int | str, object], primals: Primals, path: tree.Path) -> torch.Tensor | None:
+        value = self._find(left, primals, path)
+        # The contract check names what is not a tensor; here it is only no gradient.
+        return value.detach() if isinstance(value, torch.Tensor) else None
+
+
+def method(obj: object, name: str) -> Callable[..., object]:
+    """A method by its name.
+
+    Raises:
+        UsageError: If the object has none of that name.
+    """
+    found = getattr(obj, name, None)
+    if not callable(found):
+        raise UsageError(f"{type(obj).__name__} has no method {name!r}: name it in manual(forward=…, backward=…)")
+    result: Callable[..., object] = found
+    return result
+
+
+def set_state(obj: object, attribute: str, value: object) -> None:
+    """Sets a (dotted) attribute; a registered Parameter stays one.
+
+    Raises:
+        UsageError: If the object has no such attribute.
+    """
+    *owners, last = attribute.split(".")
+    for name in owners:
+        obj = getattr(obj, name)
+    if not hasattr(obj, last):
+        raise UsageError(f"{type(obj).__name__} has no attribute {last!r}: manual(state=…) names what holds its weights")
+    if isinstance(getattr(obj, last), torch.nn.Parameter) and isinstance(value, torch.Tensor):
+        value = torch.nn.Parameter(value.detach(), requires_grad=False) if not value.requires_grad else value
+        if not isinstance(value, torch.nn.Parameter):  # an attached leaf: kept as it is, so that autograd sees it
+            obj._parameters.pop(last, None)  # type: ignore[attr-defined]
+    setattr(obj, last, value)
+
+
+def manual(
+    build: Callable[[], object],
+    *,
+    forward: str | Callable[..., object] = "forward",
+    backward: str | Callable[..., object] = "backward",
+    gradients: Callable[[Any], Mapping[int | str, object]],
+    state: Sequence[str] = (),
+    loss: Callable[..., torch.Tensor] | None = None,
+) -> ManualSubject:
+    """A class whose forward and backward are written by hand, as a subject.
+
+    The arguments of the subject are those of forward, then the loss's targets, then the state.
+
+    Args:
+        build: Makes a fresh object; called once for every forward.
+        forward: Name of a method that takes the primals, or a callable ``(obj, *primals) -> outputs``.
+        backward: Name of a method, or a callable ``(obj, primals, outputs, cotangents)`` whose last three are tuples.
+            A method is called with the cotangents; with a ``loss``, with forward's arguments, the output, the targets.
+        gradients: ``(obj) -> mapping`` from a primal (its position or its name) to the tensor that backward left.
+        state: Names of attributes that are primals as well, such as weights kept on the object; dotted if nested.
+        loss: ``(output, *targets) -> scalar`` where backward starts from a loss on targets instead of a cotangent.
+
+    Returns:
+        A subject for ``check``, ``assert_gradients`` or ``gradient_test``.
+
+    Raises:
+        UsageError: If an argument is of the wrong kind.
+    """
+    for what, value in (("build", build), ("gradients", gradients)):
+        if not callable(value):
+            raise UsageError(f"manual({what}={value!r}): must be callable")
+    if isinstance(state, str):
+        raise UsageError(f"manual(state={state!r}): give a tuple of names, such as ({state!r},)")
+    return ManualSubject(
+        name=getattr(build, "__name__", "manual").strip("<>"),
+        build=build,
+        forward=forward,
+        backward=backward,
+        gradients=gradients,
+        state=tuple(state),
+        loss=loss,
+    )
