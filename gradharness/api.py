@@ -107,7 +107,30 @@ def _question(subject: Subject, inputs: Inputs | None, reference: AnySubject | N
     domain = _domain(subject, other, inputs)
     domain, more = _unclaimed(subject, domain)
     _first_call(subject, other, domain)
-    return Question(subject=subject, domain=domain, reference=other, surrogate=surrogate, notes=(*notes, *more))
+    return Question(
+        subject=subject,
+        domain=domain,
+        reference=other,
+        surrogate=surrogate,
+        broadcasts=_broadcasts(subject, domain),
+        notes=(*notes, *more),
+    )
+
+
+def _broadcasts(subject: Subject, domain: Domain) -> bool:
+    """Whether a subject with example inputs may be taken to broadcast: it works element by element on equal shapes.
+
+    A missing sum over broadcast dimensions is autograd's business only behind autograd, so that a manual class or a
+    pair is not asked for what its author never claimed.
+    """
+    if domain.examples is None or not isinstance(subject, FunctionSubject):
+        return False
+    primals = realize(domain, trial_recipes(domain)[0])
+    try:
+        shapes = {t.shape for t in subject.outputs(primals)}
+    except SubjectError:
+        return False
+    return len(primals.leaves) > 1 and {t.shape for t in primals.leaves} == shapes and len(shapes) == 1
 
 
 def _same_code(reference: Subject, subject: Subject) -> bool:
@@ -147,10 +170,21 @@ def _inferred(subject: Subject, reference: Subject | None, names: Sequence[str],
             outputs = judge.outputs(Primals(tuple(names), arguments, ()))
         except (SubjectError, OutputError):
             return False
-        return all(bool(y.isfinite().all()) for y in outputs)
+        return all(bool(y.isfinite().all()) for y in outputs) and not _out_of_range(subject, names, arguments)
 
     _examples_run(subject, names, examples)
     return infer_domain(names, examples, accepts)
+
+
+def _out_of_range(subject: Subject, names: Sequence[str], arguments: tuple[object, ...]) -> bool:
+    """Whether the subject calls an index too large, which a more lenient reference may overlook."""
+    try:
+        subject.outputs(Primals(tuple(names), arguments, ()))
+    except SubjectError as error:
+        return isinstance(error.original, IndexError) or "out of bounds" in str(error.original)
+    except OutputError:
+        pass
+    return False
 
 
 def _examples_run(subject: Subject, names: Sequence[str], examples: Sequence[object]) -> None:

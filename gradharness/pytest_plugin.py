@@ -57,9 +57,7 @@ def pytest_pycollect_makeitem(
         planned = test.items()
     except GradharnessError as error:
         return [_Refused.from_parent(collector, name=name, reason=f"{name}: {error}")]
-    return [
-        GradientItem.from_parent(collector, name=f"{name}[{p.id}]", test=test, planned=p, marks=marks) for p in planned
-    ]
+    return [_item(collector, f"{name}[{one.id}]", test=test, planned=one, marks=marks) for one in planned]
 
 
 class GradientItem(pytest.Item):
@@ -78,15 +76,14 @@ class GradientItem(pytest.Item):
     def runtest(self) -> None:
         """Run the check; fail, skip, or note what it passes with."""
         config = self.config
-        strict = bool(config.getoption("gradharness_strict"))
         report = self.test.run(
             (self.planned,),
             seed=config.getoption("gradharness_seed"),
             profile=config.getoption("gradharness_profile"),
-            strict=strict,
+            strict=config.getoption("gradharness_strict") or None,
         )
         for result in report.results:
-            self._conclude(report, result, strict=strict)
+            self._conclude(report, result)
 
     def repr_failure(
         self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any, **kwargs: Any
@@ -108,7 +105,7 @@ class GradientItem(pytest.Item):
         path, line = self._place()
         return path, line, self.name
 
-    def _conclude(self, report: Report, result: CheckResult, *, strict: bool) -> None:
+    def _conclude(self, report: Report, result: CheckResult) -> None:
         from gradharness.model.verdict import Verdict
         from gradharness.report import text
 
@@ -120,7 +117,7 @@ class GradientItem(pytest.Item):
             if self.config.getoption("gradharness_undecided") == "skip":
                 pytest.skip(sentence)
             raise _NotRight(full, sentence)
-        if result.verdict is Verdict.FAIL or (strict and result.findings):
+        if result.verdict is Verdict.FAIL:
             first = result.findings[0].message if result.findings else result.reason
             raise _NotRight(full, first)
         if result.resolution is not None:
@@ -134,7 +131,14 @@ class GradientItem(pytest.Item):
 
     def _place(self) -> tuple[Path, int]:
         code = getattr(self.test.function, "__code__", None)
-        return (Path(code.co_filename), code.co_firstlineno - 1) if code else (self.path, 0)
+        if code is None or self.test.function.__module__.startswith("gradharness."):  # made by a call, not a decorator
+            return self.path, 0
+        return Path(code.co_filename), code.co_firstlineno - 1
+
+
+def _item(collector: pytest.Module | pytest.Class, name: str, **kwargs: Any) -> GradientItem:
+    # Given the whole id, pytest tells name and parameter apart, which --lf needs.
+    return GradientItem.from_parent(collector, name=name, nodeid=f"{collector.nodeid}::{name}", **kwargs)
 
 
 class _NotRight(GradientError):

@@ -20,6 +20,9 @@ WITNESS = Witness(
     expected=-0.25,
     got=-0.5,
     bound=3e-6,
+    active=("x",),
+    whole=torch.tensor([[0.0, -0.25]], dtype=torch.float64),
+    whole_bound=torch.tensor([[1e-12, 3e-6]], dtype=torch.float64),
 )
 ERROR = Finding(
     check="vjp",
@@ -77,16 +80,21 @@ class FakeTest:
             raise SpecError("x='n d d2': the example has 2 dims; write 'n d'")
         return tuple(Item(check, "cpu", "float64") for check in self.outcomes)
 
-    def run(self, items=None, *, emit=None, seed=None, profile=None, strict=False):
+    def run(self, items=None, *, emit=None, seed=None, profile=None, strict=None, time_limit=None):
         items = self.items() if items is None else items
         emit = emit or (lambda _event: None)
-        emit(RunStarted(subject=self.name, items=items, domain=("x: float64[n, d]",), seed=seed or 17))
+        emit(RunStarted(self.name, items, ("x: float64[n, d]",), seed or 17))
         results = []
         for item in items:
-            emit(CheckStarted(item=item))
-            emit(ExampleExamined(item=item, examples=1, budget=25))
-            results.append(result(item, self.outcomes[item.check]))
-            emit(CheckFinished(item=item, result=results[-1]))
+            emit(CheckStarted(item))
+            emit(ExampleExamined(item, 1, 25))
+            given = result(item, self.outcomes[item.check])
+            if strict and given.findings:
+                given = replace(given, verdict=Verdict.FAIL)
+            if time_limit is not None and time_limit < 1:
+                given = replace(given, verdict=Verdict.UNDECIDED, reason="the time limit left no time for it")
+            results.append(given)
+            emit(CheckFinished(item, results[-1]))
         report = Report(
             subject=self.name,
             results=tuple(results),
@@ -96,7 +104,7 @@ class FakeTest:
             environment=(("torch", "2.13"),),
             seconds=1.5,
         )
-        emit(RunFinished(report=report))
+        emit(RunFinished(report))
         return report
 
 

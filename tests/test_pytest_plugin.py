@@ -188,7 +188,7 @@ def test_xdist(pytester, monkeypatch):
     done = pytester.runpytest_subprocess(*LOAD, "-p", "no:cacheprovider", "-n", "2")
     done.assert_outcomes(failed=2, passed=1, skipped=1)
     done.stdout.fnmatch_lines(["  expected -0.25 ± 3e-06   got -0.5 *"])
-    done.stdout.fnmatch_lines(["FAILED *undecided: float32 differences *"])
+    done.stdout.fnmatch_lines(["FAILED *undecided: float32 differe*"])
 
 
 def test_the_plugin_loads_nothing_heavy_where_there_is_no_gradient_test(tmp_path):
@@ -206,3 +206,40 @@ def test_the_plugin_loads_nothing_heavy_where_there_is_no_gradient_test(tmp_path
         cwd=ROOT,
     )
     assert done.returncode == 0, done.stdout
+
+
+REAL = """
+import pytest
+import torch
+from gradharness import gradient_test, pair
+
+def square(x):
+    return x * x
+
+test_right = gradient_test(pair(square, lambda x, g: 2 * x * g), x="n", checks=["vjp"])
+test_wrong = gradient_test(pair(square, lambda x, g: 3 * x * g), x="n", checks=["vjp", "linearity"])
+
+@gradient_test(x="n", checks=["vjp"])
+@pytest.mark.skip(reason="below")
+def test_below(x):
+    return x * x
+"""
+
+
+def test_real_gradient_tests(run, pytester):
+    pytester.makepyfile(test_real=REAL)
+    done = run("-v", "test_real.py")
+    done.assert_outcomes(passed=2, failed=1, skipped=1)
+    done.stdout.fnmatch_lines(
+        [
+            "test_real.py::test_right[[]vjp-cpu-float64] PASSED*",
+            "test_real.py::test_wrong[[]vjp-cpu-float64] FAILED*",
+            "test_real.py::test_wrong[[]linearity-cpu-float64] PASSED*",
+            "  replay: gradharness check test_real.py::test_wrong --checks vjp *",
+        ]
+    )
+
+
+def test_a_mark_above_a_real_gradient_test(run, pytester):
+    pytester.makepyfile(test_real=REAL.replace("@gradient_test", "@pytest.mark.xfail(strict=True)\n@gradient_test"))
+    run("test_real.py", "-k", "below").assert_outcomes(skipped=1, deselected=3)

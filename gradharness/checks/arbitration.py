@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from gradharness.checks.base import Setting
+from gradharness.checks.roundoff import MARGIN as ROUNDOFF_MARGIN
+from gradharness.checks.roundoff import own_roundoff
 from gradharness.comparison import compare_all, inner, weighted_size
 from gradharness.errors import OracleUnavailable, SubjectError
 from gradharness.judge import COARSEST_RESOLUTION, SlopeRuling, out_of_budget, rule, rule_slope
@@ -157,6 +159,9 @@ def arbitrate(
     failure = Observation(verdict=Verdict.FAIL, discrepancies=wrong)
     if any(d.got is not None and not bool(d.got.isfinite().all()) for d in wrong):
         return failure
+    if _is_own_roundoff(setting, case, wrong):
+        reason = "the gradient differs from the oracle by no more than it moves when its inputs move by an ulp"
+        return Observation(verdict=Verdict.UNDECIDED, reason=reason)
     if setting.differences is not None:
         voted = _vote(setting, setting.differences, case, gradients, estimate, wrong)
         if voted is not None:
@@ -165,6 +170,20 @@ def arbitrate(
         return failure
     reason = "differs from the oracle at a special point only, within what its one-sided derivatives allow"
     return Observation(verdict=Verdict.UNDECIDED, reason=reason)
+
+
+def _is_own_roundoff(setting: Setting, case: Case, wrong: Sequence[Discrepancy]) -> bool:
+    """Whether cancellation within the subject explains all differences."""
+    noise = own_roundoff(setting, case, case.cotangents)
+    if noise is None:
+        return False
+    for found in wrong:
+        if found.got is None or found.expected is None:
+            return False
+        allowed = ROUNDOFF_MARGIN * noise[case.primals.labels.index(found.label)] + found.bound
+        if not bool(((found.got - found.expected).abs() <= allowed).all()):
+            return False
+    return True
 
 
 def _suspect(is_reference: bool, estimate: GradientEstimate, verdict: Verdict) -> Observation:

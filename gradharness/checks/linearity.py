@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from gradharness.checks.base import Check, Setting
+from gradharness.checks.roundoff import MARGIN, own_roundoff
 from gradharness.comparison import Compared, compare
 from gradharness.judge import rule
 from gradharness.model.case import Case
@@ -26,7 +27,10 @@ def examine(setting: Setting, case: Case) -> Observation:
     second = _gradients(setting, case, case.other_cotangents)
     joint = [_FIRST * a + _SECOND * b for a, b in zip(case.cotangents, case.other_cotangents, strict=True)]
     together = _gradients(setting, case, joint)
-    found, resolution = _linear(setting, case, (first, second), together)
+    found, resolution = _linear(setting, case, (first, second), together, None)
+    if found:  # before blaming the subject, measure how far round-off moves its gradient
+        noise = own_roundoff(setting, case, joint)
+        found, resolution = _linear(setting, case, (first, second), together, noise)
     found += _at_zero(setting, case, first)
     if len(case.cotangents) > 1 and not found:
         found += _outputs_apart(setting, case, first)
@@ -45,17 +49,19 @@ def _filled(case: Case, gradients: Gradients) -> Tensors:
 
 
 def _linear(
-    setting: Setting, case: Case, parts: tuple[Gradients, Gradients], together: Gradients
+    setting: Setting, case: Case, parts: tuple[Gradients, Gradients], together: Gradients, noise: Tensors | None
 ) -> tuple[list[Discrepancy], float]:
     found, resolution = [], 0.0
     first, second = (_filled(case, g) for g in parts)
-    for label, a, b, got in zip(case.primals.labels, first, second, together, strict=True):
+    for number, (label, a, b, got) in enumerate(zip(case.primals.labels, first, second, together, strict=True)):
         if a.shape != b.shape:
             continue  # the contract check names shapes
         expected = _FIRST * a + _SECOND * b
         compared = compare(label, got, expected)
         # Both terms carry round-off, also where they cancel.
         bound = setting.tolerance.allowed(_FIRST * a) + setting.tolerance.allowed(_SECOND * b)
+        if noise is not None:
+            bound = bound + MARGIN * noise[number]
         ruling = rule(compared, bound, setting.tolerance)
         resolution = max(resolution, ruling.resolution)
         if ruling.excess > 1:

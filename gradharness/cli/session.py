@@ -6,17 +6,15 @@ import time
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
-import torch
-
-from gradharness.checks import all_checks
 from gradharness.cli.targets import Target
-from gradharness.engine.events import CheckFinished, RunStarted
-from gradharness.engine.plan import Item
-from gradharness.errors import GradharnessError, UnknownNameError, UsageError, first_line
-from gradharness.model.verdict import CheckResult, Report, Severity, Verdict
+from gradharness.engine.events import CheckFinished, Event, RunStarted
+from gradharness.engine.plan import Item, plan
+from gradharness.errors import GradharnessError, UsageError, first_line
+from gradharness.model.verdict import CheckResult, Report, Verdict
 from gradharness.report.terminal import TerminalReporter
 
-DTYPES = ("float64", "float32", "bfloat16", "float16")
+# Targets for which no time is left still run, so that each of their checks is reported as undecided.
+LEAST_TIME = 1e-3
 
 
 class ExitStatus(IntEnum):
@@ -53,18 +51,7 @@ class Options:
 
     def validate(self) -> None:
         """Raises ``UsageError`` for a name that does not exist."""
-        known = [check.name for check in all_checks()]
-        for name in self.checks:
-            if name not in known:
-                raise UnknownNameError("check", name, known)
-        for name in self.dtypes:
-            if name not in DTYPES:
-                raise UnknownNameError("dtype", name, DTYPES)
-        for name in self.devices:
-            try:
-                torch.device(name)
-            except RuntimeError as error:
-                raise UsageError(f"--device {name}: torch knows no such device; give cpu, cuda or cuda:0") from error
+        plan(self.checks or None, self.devices or ("cpu",), self.dtypes or None)
 
     def items(self, own: tuple[Item, ...]) -> tuple[Item, ...]:
         """A test's own items, narrowed to the checks, moved to the devices and dtypes that were asked for."""
@@ -76,10 +63,6 @@ class Options:
             for dtype in self.dtypes or (item.dtype,)
         ]
         return tuple(dict.fromkeys(moved))
-
-
-class TimeUpError(KeyboardInterrupt):
-    """The time limit is reached. Goes where an interrupt goes: past the search for examples, which keeps Exceptions."""
 
 
 @dataclass(slots=True)
@@ -116,7 +99,7 @@ class Session:
     @property
     def status(self) -> ExitStatus:
         """Exit status for everything seen."""
-        verdicts = {_verdict(report, strict=self.options.strict) for report in self.reports}
+        verdicts = {report.verdict for report in self.reports}
         if self.interrupted:
             return ExitStatus.INTERRUPTED
         if Verdict.FAIL in verdicts:
@@ -127,18 +110,17 @@ class Session:
 
     def _run(self, target: Target) -> Report | None:
         """The report of one target, cut short if it was stopped; None if it could not run."""
-        seen = _Seen(reporter=self.reporter, deadline=self._deadline)
+        seen = _Seen(self.reporter)
         items: tuple[Item, ...] = ()
         try:
             items = self.options.items(target.test.items())
             if not items:
                 raise UsageError("none of its checks is left by --checks")
             return self._whole(target, items, seen)
-        except TimeUpError:
-            return seen.partial(target, items, f"not finished within the time limit of {self.options.time_limit:g} s")
         except KeyboardInterrupt:
             self.interrupted = True
-            return seen.partial(target, items, "interrupted") if items else None
+            report = seen.partial(target, items)
+            return replace(report, profile=self.options.profile or report.profile) if items else None
         except GradharnessError as error:
             self.errors.append((f"{target.address}: {first_line(error, 1000)}", error))
         except Exception as error:
@@ -147,49 +129,48 @@ class Session:
         return None
 
     def _whole(self, target: Target, items: tuple[Item, ...], seen: _Seen) -> Report:
+        left = None
+        if self.options.time_limit is not None:
+            left = max(self._deadline - time.monotonic(), LEAST_TIME)
         with self.reporter:
             return target.test.run(
-                items, emit=seen, seed=self.options.seed, profile=self.options.profile, strict=self.options.strict
+                items,
+                emit=seen,
+                seed=self.options.seed,
+                profile=self.options.profile,
+                strict=self.options.strict or None,
+                time_limit=left,
             )
 
 
 @dataclass(slots=True)
 class _Seen:
-    """Passes events on, remembers what has finished, and notices the time limit."""
+    """Passes events on, and remembers what has finished."""
 
     reporter: TerminalReporter
-    deadline: float
     started: RunStarted | None = None
     results: dict[Item, CheckResult] = field(default_factory=dict)
 
-    def __call__(self, event: object) -> None:
+    def __call__(self, event: Event) -> None:
         if isinstance(event, RunStarted):
             self.started = event
         if isinstance(event, CheckFinished):
             self.results[event.item] = event.result
         self.reporter(event)
-        if time.monotonic() > self.deadline:
-            raise TimeUpError
 
-    def partial(self, target: Target, items: tuple[Item, ...], reason: str) -> Report:
-        """What is known, with the checks that did not finish undecided."""
+    def partial(self, target: Target, items: tuple[Item, ...]) -> Report:
+        """What is known, with the checks that were interrupted undecided."""
         missing = [
-            CheckResult(check=i.check, device=i.device, dtype=i.dtype, verdict=Verdict.UNDECIDED, reason=reason)
+            CheckResult(check=i.check, device=i.device, dtype=i.dtype, verdict=Verdict.UNDECIDED, reason="interrupted")
             for i in items
             if i not in self.results
         ]
         report = Report(
             subject=target.test.name,
             results=(*self.results.values(), *missing),
-            notes=(f"{len(missing)} of {len(items)} checks {reason}",) if missing else (),
+            notes=(f"interrupted: {len(missing)} of {len(items)} checks did not finish",),
             seconds=sum(result.seconds for result in self.results.values()),
         )
         if self.started is None:
             return report
-        return replace(report, subject=self.started.subject, domain=self.started.domain, seed=self.started.seed)
-
-
-def _verdict(report: Report, *, strict: bool) -> Verdict:
-    if strict and any(finding.severity is Severity.WARNING for finding in report.findings):
-        return Verdict.FAIL
-    return report.verdict
+        return replace(report, domain=self.started.domain, seed=self.started.seed)

@@ -43,6 +43,7 @@ class Question:
         domain: Where its inputs are drawn from.
         reference: An independent implementation; None if there is none.
         surrogate: True if the gradient is meant to differ from the derivative.
+        broadcasts: Whether axes may be drawn of size one where neither spec nor example says so.
         notes: What the report has to say beforehand.
     """
 
@@ -50,6 +51,7 @@ class Question:
     domain: Domain
     reference: Subject | None = None
     surrogate: bool = False
+    broadcasts: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -132,6 +134,7 @@ class _Run:
                 looker=Looker(setting, check, self.question.domain),
                 budget=self.settings.budget,
                 seed=self.settings.seed,
+                broadcast=self.question.broadcasts,
                 deadline=self.deadline,
                 progress=lambda n: self.emit(ExampleExamined(self.item, n, self._budget())),
             )

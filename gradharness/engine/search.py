@@ -93,6 +93,7 @@ class Search:
         looker: Looks at recipes.
         budget: Examples and shrinks.
         seed: Of the draws.
+        broadcast: Whether axes may be drawn of size one where neither spec nor example says so.
         deadline: Wall clock (``time.monotonic``) after which nothing new is drawn.
         progress: Called with the number of examined cases.
     """
@@ -100,6 +101,7 @@ class Search:
     looker: Looker
     budget: Profile
     seed: int
+    broadcast: bool
     deadline: float
     progress: Callable[[int], None]
     tally: Tally = field(default_factory=Tally)
@@ -129,7 +131,7 @@ class Search:
         yield plain_recipe(self.looker.domain, own=False, seed=self.seed)
 
     def _draw(self) -> None:
-        strategy = recipes(self.looker.domain, self.looker.check.sizes, broadcast=True)
+        strategy = recipes(self.looker.domain, self.looker.check.sizes, broadcast=self.broadcast)
 
         @hypothesis.seed(self.seed)
         @hypothesis.settings(_quiet(self.examples))

@@ -49,7 +49,7 @@ def find_groups(prober: Prober) -> list[Group]:
         by_size.setdefault(prober.size(next(iter(unit))), []).append(unit)
     groups: list[Group] = []
     for size in sorted(by_size, reverse=True):
-        groups += _partition(prober, by_size[size], size) if size > 1 else []
+        groups += _partition(prober, by_size[size], size) if size != 1 else []
     groups += _multiples(prober, by_size, groups)
     ones = by_size.get(1, [])
     ones = [unit for unit in ones if not _join_larger(prober, unit, groups)]
@@ -197,7 +197,7 @@ def _together(prober: Prober, groups: list[Group]) -> list[Group]:
 
 
 def _limits(prober: Prober, group: Group) -> None:
-    """Smallest and largest size. Sizes of one tell most: if it is rejected, the least accepted one is searched."""
+    """Smallest and largest size. A size of one tells most: if it is rejected, the least accepted one is searched."""
     if group.step > 1:
         group.minimum = group.step
         return
@@ -205,11 +205,8 @@ def _limits(prober: Prober, group: Group) -> None:
         group.maximum = group.own + 1
     if group.own == 1 or prober.fits(group.at(1)):
         return
-    group.minimum = group.own
-    for size in range(group.own - 1, max(1, group.own - 4), -1):
-        if not prober.fits(group.at(size)):
-            break
-        group.minimum = size
+    smaller = [size for size in (*range(2, 10), group.own // 2) if 1 < size < group.own]
+    group.minimum = next((size for size in smaller if prober.fits(group.at(size))), group.own)
 
 
 def _broadcasts(prober: Prober, group: Group) -> None:

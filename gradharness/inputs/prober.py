@@ -49,7 +49,9 @@ class ExampleLeaf:
 
     def _integers(self, t: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
         n, own = sizes[-1] if sizes else 0, self.value.shape[-1] if sizes else 0
-        if own > 1 and torch.equal(self.value.long().sort(-1).values, torch.arange(own).expand_as(self.value)):
+        if own > 1 and torch.equal(
+            self.value.long().sort(-1).values, torch.arange(own, device=self.value.device).expand_as(self.value)
+        ):
             # A permutation stays one.
             return torch.randperm(n, generator=values.generator(0, self.label)).expand(tuple(sizes)).to(t)
         return t.sort(-1).values if isinstance(self.spec, IndexSpec) and self.spec.sorted else t
@@ -91,7 +93,7 @@ class Prober:
         """Fresh copies of the example's arguments, some tensors replaced."""
         made: object = self.examples
         for number, leaf in enumerate(self.leaves):
-            made = tree.replace(made, leaf.path, new[number] if number in new else leaf.value.clone())
+            made = tree.replace(made, leaf.path, new.get(number, leaf.value).clone())
         return made if isinstance(made, tuple) else (made,)
 
     def resized(self, changes: Mapping[AxisId, int]) -> dict[int, torch.Tensor]:

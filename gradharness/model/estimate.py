@@ -51,3 +51,18 @@ class SlopeEstimate:
     smoothness: Smoothness = Smoothness.SMOOTH
     masked: tuple[torch.Tensor, ...] | None = None
     calls: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlopeInterval:
+    """Values between which wᵀJv may lie where the function has kinks along v; one value where it is smooth.
+
+    Attributes:
+        lower: Smallest value that some choice of subgradients gives.
+        upper: Largest such value.
+        bound: Error bound of both ends.
+    """
+
+    lower: float
+    upper: float
+    bound: float

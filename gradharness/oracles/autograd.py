@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,7 @@ import torch
 from gradharness.errors import OracleUnavailable, SubjectError
 from gradharness.model.case import Case
 from gradharness.model.estimate import GradientEstimate
-from gradharness.model.subject import Primals, Subject, Tensors
+from gradharness.model.subject import Gradients, Primals, Subject, Tensors
 
 # Round-off of a gradient that takes a few dozen operations, in units of eps times the tensor's rms. What it does not
 # cover (cancellation, long sums) is measured by ``conditioning`` once there is a mismatch to explain.
@@ -41,8 +42,12 @@ class Autograd:
         bounds = tuple(_ROUND_OFF * eps * _rms(g) for g in gradients)
         return GradientEstimate(oracle=self.name, gradients=gradients, bounds=bounds)
 
-    def at(self, case: Case, primals: Primals) -> Tensors:
-        """Gradients at other primals of the same shapes, for the case's cotangents."""
+    def at(self, case: Case, primals: Primals, cotangents: Tensors | None = None) -> Tensors:
+        """Gradients at other primals of the same shapes, for the case's cotangents unless others are given.
+
+        Raises:
+            OracleUnavailable: As ``gradients``.
+        """
         primals = self._converted(primals)
         try:
             linearization = self.source.linearize(primals)
@@ -54,39 +59,57 @@ class Autograd:
             outputs[i].shape != w.shape for i, w in zip(case.differentiable, wanted, strict=True)
         ):
             raise OracleUnavailable(f"{self.name} has other outputs than the subject")
-        weights = dict(zip(case.differentiable, case.cotangents, strict=True))
+        weights = dict(zip(case.differentiable, cotangents or case.cotangents, strict=True))
         chosen = [i for i in linearization.differentiable if i in weights]
         if not chosen:
             raise OracleUnavailable(f"{self.name}: no output is connected to the inputs")
         if len(chosen) != len(linearization.differentiable):
             raise OracleUnavailable(f"{self.name} differentiates other outputs than the subject")
-        cotangents = [weights[i].to(outputs[i].dtype) for i in chosen]
         try:
-            found = linearization.pullback(cotangents)
+            found = linearization.pullback([weights[i].to(outputs[i].dtype) for i in chosen])
         except SubjectError as error:
             raise OracleUnavailable(f"{self.name}: {error}") from error
         return tuple(torch.zeros_like(x) if g is None else g for g, x in zip(found, primals.leaves, strict=True))
 
     def conditioning(self, case: Case, estimate: GradientEstimate) -> Tensors:
-        """How far the gradient moves, per element, when the primals move by an ulp or two.
+        """How far the gradient moves, per element, when primals and cotangents move by an ulp or two.
 
         This is the error that no formula in this precision can be blamed for.
         """
-        spread = [torch.zeros_like(g.abs()) for g in estimate.gradients]
-        for pattern in range(3):
-            moved = case.primals.at([nudged_by_ulps(x, pattern) for x in case.primals.leaves])
+
+        def there(primals: Primals, cotangents: Tensors) -> Tensors | None:
             try:
-                there = self.at(case, moved)
+                return self.at(case, primals, cotangents)
             except OracleUnavailable:
-                continue
-            for total, g, h in zip(spread, estimate.gradients, there, strict=True):
-                torch.maximum(total, torch.nan_to_num((g - h).abs(), nan=0.0), out=total)
-        return tuple(spread)
+                return None
+
+        return ulp_spread(case, estimate.gradients, there)
 
     def _converted(self, primals: Primals) -> Primals:
         if all(x.dtype in (self.dtype, self.dtype.to_complex()) for x in primals.leaves):
             return primals
         return primals.to(dtype=self.dtype)
+
+
+def ulp_spread(
+    case: Case, here: Tensors, there: Callable[[Primals, Tensors], Gradients | None], patterns: int = 3
+) -> Tensors:
+    """Largest change of each element of some gradients when primals and cotangents move by an ulp or two.
+
+    Args:
+        case: The point.
+        here: The gradients at the point.
+        there: Gives the gradients elsewhere; None where it cannot.
+        patterns: How many ways of moving are tried.
+    """
+    spread = [torch.zeros_like(g.abs()) for g in here]
+    for pattern in range(patterns):
+        moved = case.primals.at([nudged_by_ulps(x, pattern) for x in case.primals.leaves])
+        found = there(moved, tuple(nudged_by_ulps(w, pattern) for w in case.cotangents))
+        for total, g, h in zip(spread, here, found or (), strict=False):
+            if h is not None and h.shape == g.shape:
+                torch.maximum(total, torch.nan_to_num((g - h).abs(), nan=0.0).to(total.dtype), out=total)
+    return tuple(spread)
 
 
 def nudged_by_ulps(tensor: torch.Tensor, pattern: int) -> torch.Tensor:

@@ -10,9 +10,9 @@ import torch
 
 from gradharness.errors import OracleUnavailable, SubjectError
 from gradharness.model.case import Case
-from gradharness.model.estimate import SlopeEstimate, Smoothness
+from gradharness.model.estimate import SlopeEstimate, SlopeInterval, Smoothness
 from gradharness.model.subject import Primals, Subject, Tensors
-from gradharness.numerics import differences
+from gradharness.numerics import differences, noise
 from gradharness.numerics.differences import FLOAT32, FLOAT64, Line, Precision, Slope
 
 _QUICK_ENOUGH = 1e-7  # of the differences' own scale; a tenth of the tolerance of float64
@@ -83,6 +83,27 @@ class FiniteDifference:
         )
         return lower, upper
 
+    def interval(self, case: Case, tangent: Tensors) -> SlopeInterval | None:
+        """Between which values ⟨cotangents, J·tangent⟩ may lie: at kinks, any value between the one-sided slopes.
+
+        The interval is taken output by output and only then weighted, since every output may follow a convention of
+        its own. None where some output jumps, has an infinite slope, or is not resolved.
+
+        Raises:
+            OracleUnavailable: As ``slope``.
+        """
+        with torch.no_grad():
+            point, weights = self._look(case, None)
+            found = self._slopes(point, point.line(self.subject, tangent), tangent, weights)
+        counted = weights != 0
+        if bool((counted & ~(found.usable | found.kink)).any()):
+            return None
+        ends = weights * found.lower, weights * found.upper
+        bound = _projected_bound(weights, found, counted)
+        return SlopeInterval(
+            lower=_sum(torch.minimum(*ends), counted), upper=_sum(torch.maximum(*ends), counted), bound=bound
+        )
+
     def is_linear_at(
         self, case: Case, tangent: Tensors, partitions: Sequence[Tensors], cotangents: Tensors | None = None
     ) -> bool:
@@ -131,22 +152,23 @@ class FiniteDifference:
 
     def _slopes(self, point: _Point, line: Line, tangent: Tensors, weights: torch.Tensor) -> Slope:
         """Slopes per output; what the first scale leaves open is tried again with smaller steps."""
-        noise = point.noise(self.subject)
-        found = differences.slope(line, point.y0, noise, weights=weights, precision=point.precision)
+        floor = point.noise(self.subject)
+        found = differences.slope(line, point.y0, floor, weights=weights, precision=point.precision)
         for halvings in _smaller_units(point.leaves, tangent):
-            still = (weights != 0) & _improvable(found, weights, noise, point.precision)
+            still = (weights != 0) & _improvable(found, weights, floor, point.precision)
             if not bool(still.any()):
                 break
             shrunk = _shrunk(line, halvings)
             open_weights = torch.where(still, weights, 0.0)
-            again = differences.slope(shrunk, point.y0, noise, weights=open_weights, precision=point.precision)
+            again = differences.slope(shrunk, point.y0, floor, weights=open_weights, precision=point.precision)
             found = _completed(found, again, 2.0**halvings)
         return found
 
     def _projected(self, point: _Point, found: Slope, weights: torch.Tensor) -> SlopeEstimate:
         counted = weights != 0
         good = _well_known(weights, found, counted & found.usable)
-        bad = counted & ~good
+        bad = point.whole_elements(counted & ~good)
+        good &= ~bad
         if bool(bad.any()) and not bool(good.any()):
             kind = Smoothness.KINK if bool((bad & ~found.smooth).any()) else Smoothness.UNRESOLVED
             return SlopeEstimate(oracle=self.name, value=0.0, bound=math.inf, smoothness=kind, calls=found.calls)
@@ -212,18 +234,31 @@ class _Point:
             ]
             if any(y.shape != self.y0.shape for y in there):
                 raise OracleUnavailable("the number of output elements depends on the values of the inputs")
-            self._noise.append(differences.noise_floor(self.y0, there, eps=eps))
+            self._noise.append(noise.noise_floor(self.y0, there, eps=eps))
         return self._noise[0]
 
+    def whole_elements(self, flat: torch.Tensor) -> torch.Tensor:
+        """Flat flags, with both parts of a complex element flagged where either is."""
+        if not any(self.complex_outputs):
+            return flat
+        parts = torch.split(flat, self._sizes)
+        return torch.cat(
+            [
+                part.reshape(-1, 2).any(-1).repeat_interleave(2) if pairs else part
+                for part, pairs in zip(parts, self.complex_outputs, strict=True)
+            ]
+        )
+
     def masks(self, flat: torch.Tensor) -> Tensors:
-        """Flat flags as one tensor per differentiable output; a complex element is out if either part is."""
-        found, start = [], 0
-        for shape, pairs in zip(self.shapes, self.complex_outputs, strict=True):
-            size = shape.numel() * (2 if pairs else 1)
-            part = flat[start : start + size]
-            found.append(part.reshape(*shape, 2).any(-1) if pairs else part.reshape(shape))
-            start += size
-        return tuple(found)
+        """Flat flags of whole elements as one tensor per differentiable output."""
+        steps = (2 if pairs else 1 for pairs in self.complex_outputs)
+        parts = torch.split(flat, self._sizes)
+        return tuple(p[::step].reshape(shape) for p, step, shape in zip(parts, steps, self.shapes, strict=True))
+
+    @property
+    def _sizes(self) -> list[int]:
+        """Real numbers in each differentiable output."""
+        return [s.numel() * (2 if pairs else 1) for s, pairs in zip(self.shapes, self.complex_outputs, strict=True)]
 
 
 def _outputs(
@@ -252,8 +287,8 @@ def _real(tensor: torch.Tensor) -> torch.Tensor:
 
 def _beside(x: torch.Tensor, pattern: int, eps: float) -> torch.Tensor:
     if x.is_complex():
-        return torch.view_as_complex(differences.beside(_real(x).contiguous(), pattern, eps=eps))
-    return differences.beside(x, pattern, eps=eps)
+        return torch.view_as_complex(noise.beside(_real(x).contiguous(), pattern, eps=eps))
+    return noise.beside(x, pattern, eps=eps)
 
 
 def _precision(tensors: Sequence[torch.Tensor]) -> Precision:
@@ -286,11 +321,11 @@ def _shrunk(line: Line, halvings: int) -> Line:
     return lambda t: line(t * unit)
 
 
-def _improvable(found: Slope, weights: torch.Tensor, noise: torch.Tensor, precision: Precision) -> torch.Tensor:
+def _improvable(found: Slope, weights: torch.Tensor, floor: torch.Tensor, precision: Precision) -> torch.Tensor:
     """True where smaller steps may help: nothing is known yet, or the bound is wide and noise is not the reason."""
     values = torch.where(found.usable, weights * found.value, 0.0)
     enough = _QUICK_ENOUGH * float(torch.linalg.vector_norm(values)) / math.sqrt(max(values.numel(), 1))
-    truncated = found.bound > 100 * precision.noise_factor * noise / precision.first
+    truncated = found.bound > 100 * precision.noise_factor * floor / precision.first
     wide = found.usable & truncated & ((weights * found.bound).abs() > enough)
     improvable: torch.Tensor = (~found.usable & ~found.kink) | wide
     return improvable
@@ -346,3 +381,7 @@ def _scale(weights: torch.Tensor, values: torch.Tensor, chosen: torch.Tensor) ->
 
 def _is_plain(estimate: SlopeEstimate) -> bool:
     return estimate.smoothness is Smoothness.SMOOTH and estimate.masked is None
+
+
+def _sum(values: torch.Tensor, chosen: torch.Tensor) -> float:
+    return float(torch.where(chosen, values, 0.0).sum())

@@ -166,6 +166,9 @@ def _witness(witness: Witness) -> WitnessRecord:
         expected=codec.encode(witness.expected),
         got=codec.encode(witness.got),
         bound=_optional(witness.bound),
+        active=list(witness.active),
+        whole=codec.encode(witness.whole),
+        whole_bound=codec.encode(witness.whole_bound),
     )
 
 
@@ -228,6 +231,9 @@ def _unwitness(record: WitnessRecord) -> Witness:
         expected=codec.decode(record.expected),
         got=codec.decode(record.got),
         bound=_unoptional(record.bound),
+        active=tuple(record.active),
+        whole=codec.decode(record.whole),
+        whole_bound=codec.decode(record.whole_bound),
     )
 
 

@@ -23,6 +23,9 @@ class WitnessRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     expected: Any = None
     got: Any = None
     bound: float | str | None = None
+    active: list[str] = []
+    whole: Any = None
+    whole_bound: Any = 0.0
 
 
 class FindingRecord(msgspec.Struct, kw_only=True, omit_defaults=True):

@@ -12,15 +12,13 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from gradharness.engine.events import CheckFinished, CheckStarted, ExampleExamined, RunFinished, RunStarted
+from gradharness.engine.events import CheckFinished, CheckStarted, Event, ExampleExamined, RunFinished, RunStarted
 from gradharness.engine.plan import Item
 from gradharness.model.verdict import CheckResult, Report, Severity, Verdict
 from gradharness.report import show, text
 
 STYLES = {Verdict.PASS: "green", Verdict.FAIL: "bold red", Verdict.UNDECIDED: "yellow", Verdict.SKIPPED: "dim"}
 WIDEST = 100
-
-Event = RunStarted | CheckStarted | ExampleExamined | CheckFinished | RunFinished
 
 
 def console(*, color: bool | None = None, file: IO[str] | None = None) -> Console:
@@ -61,7 +59,7 @@ class TerminalReporter:
     ) -> None:
         self._progress.stop()
 
-    def __call__(self, event: object) -> None:
+    def __call__(self, event: Event) -> None:
         """Show one event of the engine. Only a terminal sees progress; what is printed for good comes at the end."""
         match event:
             case CheckStarted(item=item):

@@ -12,7 +12,17 @@ from gradharness.inputs.domain import declared_domain
 from gradharness.inputs.probe import infer_domain
 from gradharness.inputs.recipe import Directions, Recipe, cotangents, directions, example_recipe, realize
 from gradharness.inputs.sizes import EDGE_SIZES, MAX_ELEMENTS, SizeRange
-from gradharness.inputs.specs import IndexSpec, MaskSpec, StrategySpec, TensorSpec, as_spec, index, mask, tensor
+from gradharness.inputs.specs import (
+    ChoiceSpec,
+    IndexSpec,
+    MaskSpec,
+    StrategySpec,
+    TensorSpec,
+    as_spec,
+    index,
+    mask,
+    tensor,
+)
 from gradharness.inputs.strategies import recipes
 from gradharness.inputs.styles import CotangentStyle, Kind, Style
 
@@ -327,3 +337,23 @@ def test_value_that_json_cannot_hold_is_kept_in_memory():
     recipe = find(recipes(domain), lambda _: True, settings=settings(database=None))
     assert realize(domain, recipe).values[1] is torch.relu
     assert "repr" in recipe.to_json()["arguments"]["f"]
+
+
+def test_choice_that_does_not_exist_is_refused():
+    domain = declared_domain({"x": tensor("n"), "k": ChoiceSpec((1, 2))})
+    sizes = (("n", 2),)
+    assert realize(domain, Recipe(sizes=sizes, arguments=(("k", 1),))).values[1] == 2
+    with pytest.raises(UsageError, match="argument 'k' has 2 choices, not number 2"):
+        realize(domain, Recipe(sizes=sizes, arguments=(("k", 2),)))
+    with pytest.raises(UsageError, match="no value for argument 'p'"):
+        realize(declared_domain({"x": tensor("n"), "p": StrategySpec(st.none())}), Recipe(sizes=sizes))
+
+
+def test_declared_tensors_and_constants_come_as_they_are():
+    fixed = torch.ones(3, requires_grad=True)
+    domain = declared_domain({"x": as_spec(fixed, "x"), "k": as_spec([1, 2], "k"), "m": as_spec(torch.ones(2), "m")})
+    primals = realize(domain, Recipe(), dtype=torch.float64)
+    assert domain.differentiable == ("x",)
+    assert primals.values[0].dtype is torch.float64
+    assert primals.values[1] == [1, 2]
+    assert domain.describe()[0] == "x: always the given float32[3] (declared)"

@@ -171,7 +171,7 @@ def test_declared_domain_tells_what_it_draws():
         "x: float[n, d] above 0 (declared)",
         "idx: integers[k] in 0 .. n-1 (declared)",
         "m: bool[n, d] (declared)",
-        "p: drawn from floats(min_value=0.0, max_value=1.0) (declared)",
+        "p: drawn from floats(min_value=0, max_value=1) (declared)",
         "reduction: always 'mean' (declared)",
         "t: float[n] real, no gradient (declared)",
         "n: any size, d: any size, k: any size",

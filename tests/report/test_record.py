@@ -18,12 +18,16 @@ from tests.fakes import ERROR, WITNESS, result
 INF, NAN = float("inf"), float("nan")
 
 
+def same_tensor(a: torch.Tensor, b: object) -> bool:
+    if not isinstance(b, torch.Tensor) or (a.dtype, a.shape, a.stride()) != (b.dtype, b.shape, b.stride()):
+        return False
+    return torch.equal(torch.nan_to_num(a, nan=77), torch.nan_to_num(b, nan=77)) and torch.equal(a != a, b != b)
+
+
 def same(a: object, b: object) -> bool:
     """Equality that sees NaN, dtype and strides."""
-    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
-        if a.dtype != b.dtype or a.shape != b.shape or a.stride() != b.stride():
-            return False
-        return torch.equal(torch.nan_to_num(a, nan=77), torch.nan_to_num(b, nan=77)) and torch.equal(a != a, b != b)
+    if isinstance(a, torch.Tensor):
+        return same_tensor(a, b)
     if isinstance(a, list | tuple):
         return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
     if isinstance(a, dict):
@@ -46,11 +50,12 @@ def report(**witness):
 def parts(one):
     """A report without its tensors, and its tensors."""
     witness = one.findings[0].witness
-    bare = replace(witness, arguments=(), cotangents=())
+    tensors = (witness.arguments, witness.cotangents, witness.whole, witness.whole_bound)
+    bare = replace(witness, arguments=(), cotangents=(), whole=None, whole_bound=0.0)
     results = tuple(
         replace(r, findings=tuple(replace(f, witness=f.witness and bare) for f in r.findings)) for r in one.results
     )
-    return replace(one, results=results), witness.arguments, witness.cotangents
+    return replace(one, results=results), tensors
 
 
 def test_reports_come_back_as_they_were(tmp_path):
@@ -60,7 +65,7 @@ def test_reports_come_back_as_they_were(tmp_path):
     assert len(loaded) == 2
     for one in loaded:
         assert parts(one)[0] == parts(report())[0]
-        assert same(parts(one)[1:], parts(report())[1:])
+        assert same(parts(one)[1], parts(report())[1])
 
 
 def test_the_file_is_json_with_a_version_that_any_reader_can_use(tmp_path):
@@ -153,7 +158,7 @@ def test_elements_that_overlap_come_back_contiguous():
     ids=str,
 )
 def test_malformed_values_are_value_errors(data):
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"malformed|unknown kind|could not convert"):
         codec.decode(data)
 
 
@@ -192,9 +197,9 @@ def test_what_is_no_record_is_a_usage_error_of_one_line(tmp_path, content, messa
 
 
 def test_a_missing_file_and_a_missing_folder_are_usage_errors(tmp_path):
-    with pytest.raises(UsageError, match="cannot read .*: No such file or directory; give a file"):
+    with pytest.raises(UsageError, match=r"cannot read .*: No such file or directory; give a file"):
         record.load(tmp_path / "no.json")
-    with pytest.raises(UsageError, match="cannot write .*: No such file or directory; give a path"):
+    with pytest.raises(UsageError, match=r"cannot write .*: No such file or directory; give a path"):
         record.dump([], tmp_path / "no" / "record.json")
 
 

@@ -47,6 +47,7 @@ F64 = torch.float64
 X = torch.tensor([[1.0, 2.0], [3.0, 4.0]], dtype=F64)
 W = torch.tensor([0.5, -1.0], dtype=F64)
 B = torch.zeros(2, dtype=F64)
+TRUE = X.sum(0)
 
 
 @pytest.fixture
@@ -95,7 +96,7 @@ def statuses(make, ops, folder):
     return wrong.returncode, right.returncode
 
 
-def weight_script(path, *, cotangent=None, expected=X.sum(0), label="w"):
+def weight_script(path, *, cotangent=None, expected=TRUE, label="w"):
     return reproducer(
         import_lines=(*path, "from ops import Scale"),
         call="Scale.apply(x, w, b)",

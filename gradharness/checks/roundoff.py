@@ -1,0 +1,36 @@
+"""The subject's own round-off: how far its gradient moves when everything that goes in moves by an ulp."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from gradharness.checks.base import Setting
+from gradharness.errors import SubjectError
+from gradharness.model.case import Case
+from gradharness.model.subject import Gradients, Primals, Tensors
+from gradharness.oracles.autograd import ulp_spread
+
+# Round-off adds up over a few operations that the three probes do not all excite.
+MARGIN = 8.0
+
+
+def own_roundoff(setting: Setting, case: Case, cotangents: Sequence[torch.Tensor]) -> Tensors | None:
+    """Per element of each gradient, in its units; None if two equal calls differ, which is noise and no round-off."""
+    case = case.with_cotangents(cotangents)
+
+    def there(primals: Primals, weights: Tensors) -> Gradients | None:
+        try:
+            return setting.subject.linearize(primals).pullback(weights)
+        except SubjectError:
+            return None
+
+    first, second = there(case.primals, case.cotangents), there(case.primals, case.cotangents)
+    if first is None or second is None:
+        return None
+    here = tuple(torch.zeros_like(x) if g is None else g for g, x in zip(first, case.primals.leaves, strict=True))
+    again = tuple(torch.zeros_like(x) if g is None else g for g, x in zip(second, case.primals.leaves, strict=True))
+    if not all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(here, again, strict=True)):
+        return None
+    return ulp_spread(case, here, there)
