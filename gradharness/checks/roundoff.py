@@ -10,7 +10,7 @@ from gradharness.checks.base import Setting
 from gradharness.errors import SubjectError
 from gradharness.model.case import Case
 from gradharness.model.subject import Gradients, Primals, Tensors
-from gradharness.oracles.autograd import ulp_spread
+from gradharness.oracles.autograd import roundoff
 
 # Round-off adds up over a few operations that the three probes do not all excite.
 MARGIN = 8.0
@@ -33,4 +33,4 @@ def own_roundoff(setting: Setting, case: Case, cotangents: Sequence[torch.Tensor
     again = tuple(torch.zeros_like(x) if g is None else g for g, x in zip(second, case.primals.leaves, strict=True))
     if not all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(here, again, strict=True)):
         return None
-    return ulp_spread(case, here, there)
+    return roundoff(case, here, there, torch.finfo(setting.dtype).eps)

@@ -11,10 +11,12 @@ from gradharness.errors import OracleUnavailable, SubjectError
 from gradharness.model.case import Case
 from gradharness.model.estimate import GradientEstimate
 from gradharness.model.subject import Gradients, Primals, Subject, Tensors
+from gradharness.numerics.noise import beside
 
 # Round-off of a gradient that takes a few dozen operations, in units of eps times the tensor's rms. What it does not
 # cover (cancellation, long sums) is measured by ``conditioning`` once there is a mismatch to explain.
 _ROUND_OFF = 64.0
+_PATTERNS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ class Autograd:
             except OracleUnavailable:
                 return None
 
-        return ulp_spread(case, estimate.gradients, there)
+        return roundoff(case, estimate.gradients, there, torch.finfo(self.dtype).eps)
 
     def _converted(self, primals: Primals) -> Primals:
         if all(x.dtype in (self.dtype, self.dtype.to_complex()) for x in primals.leaves):
@@ -91,25 +93,41 @@ class Autograd:
         return primals.to(dtype=self.dtype)
 
 
-def ulp_spread(
-    case: Case, here: Tensors, there: Callable[[Primals, Tensors], Gradients | None], patterns: int = 3
+def roundoff(
+    case: Case, here: Tensors, there: Callable[[Primals, Tensors], Gradients | None], eps: float
 ) -> Tensors:
-    """Largest change of each element of some gradients when primals and cotangents move by an ulp or two.
+    """How far round-off can move each element of some gradients.
+
+    The largest change when primals and cotangents move by an ulp or two, and never less than the round-off of terms
+    that cancel, which such moves may not excite. The gradient is linear in the cotangent, so that its terms are as
+    large as those of the gradient for another cotangent of the same size. Where the Jacobian itself cancels (a
+    saturated softmax), they are as large as cotangent times output over primal.
 
     Args:
         case: The point.
         here: The gradients at the point.
         there: Gives the gradients elsewhere; None where it cannot.
-        patterns: How many ways of moving are tried.
+        eps: Spacing of the numbers at one.
     """
     spread = [torch.zeros_like(g.abs()) for g in here]
-    for pattern in range(patterns):
+    for pattern in range(_PATTERNS):
         moved = case.primals.at([nudged_by_ulps(x, pattern) for x in case.primals.leaves])
         found = there(moved, tuple(nudged_by_ulps(w, pattern) for w in case.cotangents))
         for total, g, h in zip(spread, here, found or (), strict=False):
             if h is not None and h.shape == g.shape:
                 torch.maximum(total, torch.nan_to_num((g - h).abs(), nan=0.0).to(total.dtype), out=total)
-    return tuple(spread)
+    floors = _floors(case, there)
+    return tuple(s + _ROUND_OFF * eps * floor for s, floor in zip(spread, floors, strict=True))
+
+
+def _floors(case: Case, there: Callable[[Primals, Tensors], Gradients | None]) -> list[float]:
+    """Size of the terms of each gradient, whether they cancel or not."""
+    weights = [_rms(w) for w in case.cotangents]
+    general = tuple(v * (w / (_rms(v) or 1.0)) for v, w in zip(case.other_cotangents, weights, strict=True))
+    found = there(case.primals, general) or (None,) * len(case.primals.leaves)
+    sizes = [0.0 if g is None else _rms(g) for g in found]
+    natural = sum(w * _spread(case.outputs[i]) for w, i in zip(weights, case.differentiable, strict=True))
+    return [size + natural / (_spread(x) or 1.0) for size, x in zip(sizes, case.primals.leaves, strict=True)]
 
 
 def nudged_by_ulps(tensor: torch.Tensor, pattern: int) -> torch.Tensor:
@@ -119,14 +137,18 @@ def nudged_by_ulps(tensor: torch.Tensor, pattern: int) -> torch.Tensor:
         tensor: Any floating or complex tensor.
         pattern: Which elements go up and which down: a different fixed pattern for each number.
     """
+    eps = torch.finfo(tensor.dtype).eps
     if tensor.is_complex():
-        return torch.view_as_complex(nudged_by_ulps(torch.view_as_real(tensor.resolve_conj()), pattern))
-    number = torch.arange(tensor.numel(), device=tensor.device).reshape(tensor.shape)
-    # Fibonacci hashing: neighbours and rows get unlike signs; a fixed pattern keeps the check a pure function.
-    bits = ((number + 1) * (2654435761 + 2 * pattern) >> 7) & 3
-    steps = torch.tensor([-2.0, -1.0, 1.0, 2.0], dtype=tensor.dtype, device=tensor.device)[bits]
-    return tensor + tensor * steps * torch.finfo(tensor.dtype).eps
+        return torch.view_as_complex(beside(torch.view_as_real(tensor.resolve_conj()), pattern, eps=eps))
+    return beside(tensor, pattern, eps=eps)
 
 
 def _rms(tensor: torch.Tensor) -> float:
     return float(tensor.abs().square().mean().sqrt()) if tensor.numel() else 0.0
+
+
+def _spread(tensor: torch.Tensor) -> float:
+    """Standard deviation of the elements; the size of a single one."""
+    if tensor.numel() < 2:
+        return _rms(tensor)
+    return _rms(tensor - tensor.mean())
