@@ -16,6 +16,7 @@ from gradharness.engine.events import CheckFinished, CheckStarted, Emit, Example
 from gradharness.engine.looking import Looker
 from gradharness.engine.metering import Metered, Meter
 from gradharness.engine.plan import DTYPES, Item
+from gradharness.engine.question import Question
 from gradharness.engine.search import Failure, Search, Tally
 from gradharness.engine.settings import RunSettings
 from gradharness.engine.witness import finding, warning
@@ -32,27 +33,6 @@ from gradharness.oracles.finite_difference import FiniteDifference
 _VACUOUS = "every case was vacuous: {}"
 _NO_CASE = "no drawn case was accepted: {}"
 _MOSTLY = "{} of {} cases could not be decided: {}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """What is asked of a subject.
-
-    Attributes:
-        subject: The code under test.
-        domain: Where its inputs are drawn from.
-        reference: An independent implementation; None if there is none.
-        surrogate: True if the gradient is meant to differ from the derivative.
-        broadcasts: Whether axes may be drawn of size one where neither spec nor example says so.
-        notes: What the report has to say beforehand.
-    """
-
-    subject: Subject
-    domain: Domain
-    reference: Subject | None = None
-    surrogate: bool = False
-    broadcasts: bool = False
-    notes: tuple[str, ...] = ()
 
 
 def run(question: Question, items: Sequence[Item], settings: RunSettings, emit: Emit) -> Report:

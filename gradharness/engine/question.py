@@ -1,0 +1,248 @@
+"""What is asked of a subject: where its inputs come from, what it is compared with, and what a report must say."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import torch
+from hypothesis.strategies import SearchStrategy
+
+from gradharness.engine.names import argument_names, check_names, signature_names
+from gradharness.errors import OutputError, SpecError, SubjectError, UsageError, first_line
+from gradharness.inputs.domain import Domain, declared_domain
+from gradharness.inputs.plain import trial_recipes
+from gradharness.inputs.probe import infer_domain
+from gradharness.inputs.recipe import realize
+from gradharness.inputs.specs import SPEC_TYPES, as_spec, specs_from_signature
+from gradharness.model.subject import Primals, Subject
+from gradharness.subjects import FunctionSubject, ManualSubject, as_subject
+
+AnySubject: TypeAlias = Callable[..., object] | Subject
+Inputs: TypeAlias = Sequence[object] | Mapping[str, object]
+
+_SELF_REFERENCE = "the reference is the subject itself: it proves nothing, and is not used"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is asked of a subject.
+
+    Attributes:
+        subject: The code under test.
+        domain: Where its inputs are drawn from.
+        reference: An independent implementation; None if there is none.
+        surrogate: True if the gradient is meant to differ from the derivative.
+        broadcasts: Whether axes may be drawn of size one where neither spec nor example says so.
+        notes: What the report has to say beforehand.
+    """
+
+    subject: Subject
+    domain: Domain
+    reference: Subject | None = None
+    surrogate: bool = False
+    broadcasts: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def ask(subject: AnySubject, inputs: Inputs | None, reference: AnySubject | None, *, surrogate: bool) -> Question:
+    """Finds out where inputs come from, and refuses what cannot be asked before anything is drawn.
+
+    Raises:
+        UsageError: For inputs that no domain can be made of, examples on which the forward or the reference raises, a
+            reference with other outputs, a forward without tensor outputs.
+    """
+    adapted = as_subject(subject)
+    other = None if reference is None else as_subject(reference)
+    notes: list[str] = []
+    if other is not None and _same_code(other, adapted):
+        notes.append(_SELF_REFERENCE)
+        other = None
+    domain = _domain(adapted, other, inputs)
+    domain, unclaimed = _claimed(adapted, domain)
+    _same_outputs(adapted, other, domain)
+    return Question(
+        subject=adapted,
+        domain=domain,
+        reference=other,
+        surrogate=surrogate,
+        broadcasts=_broadcasts(adapted, domain),
+        notes=(*notes, *unclaimed),
+    )
+
+
+def _same_code(reference: Subject, subject: Subject) -> bool:
+    if isinstance(reference, FunctionSubject) and isinstance(subject, FunctionSubject):
+        return reference.function == subject.function
+    return reference is subject
+
+
+def _domain(subject: Subject, reference: Subject | None, inputs: Any) -> Domain:
+    if inputs is None:
+        return _annotated(subject)
+    if isinstance(inputs, torch.Tensor):
+        inputs = (inputs,)
+    if isinstance(inputs, Mapping):
+        return _named(subject, reference, inputs)
+    if isinstance(inputs, Sequence) and not isinstance(inputs, str):
+        examples = tuple(inputs)
+        if isinstance(subject, ManualSubject):
+            examples = _with_own_state(subject, examples)
+        return _inferred(subject, reference, argument_names(subject, len(examples)), examples)
+    raise UsageError(
+        f"inputs={inputs!r} ({type(inputs).__name__}): give a tuple of example values, or a mapping from argument name "
+        "to spec"
+    )
+
+
+def _annotated(subject: Subject) -> Domain:
+    if isinstance(subject, FunctionSubject) and not isinstance(getattr(subject.function, "__self__", None), type):
+        return declared_domain(specs_from_signature(subject.function, {}))
+    raise SpecError(f"{subject.name} needs inputs: a tuple of example values, or a mapping from argument name to spec")
+
+
+def _named(subject: Subject, reference: Subject | None, inputs: Mapping[str, object]) -> Domain:
+    check_names(subject, tuple(inputs))
+    order = [n for n in signature_names(subject) or inputs if n in inputs]
+    if isinstance(subject, ManualSubject):
+        inputs = {**{n: inputs[n] for n in order}, **_own_state(subject, [n for n in subject.state if n not in inputs])}
+        order = [n for n in signature_names(subject) or inputs if n in inputs]
+    missing = [n for n in _required(subject) if n not in inputs]
+    if missing:
+        raise SpecError(f'{subject.name} needs a spec for its argument {missing[0]!r}, such as {{"{missing[0]}": "n d"}}')
+    declared = any(isinstance(v, (str, SearchStrategy, *SPEC_TYPES)) for v in inputs.values())
+    if not declared and any(isinstance(v, torch.Tensor) for v in inputs.values()):
+        return _inferred(subject, reference, order, tuple(inputs[name] for name in order))
+    return declared_domain({name: as_spec(inputs[name], f"inputs[{name!r}]") for name in order})
+
+
+def _required(subject: Subject) -> Sequence[str]:
+    """Names of arguments without a default, where they are known."""
+    if not isinstance(subject, FunctionSubject):
+        return signature_names(subject) or ()
+    try:
+        parameters = inspect.signature(subject.function).parameters
+    except (TypeError, ValueError):
+        return ()
+    known = signature_names(subject) or ()
+    return [n for n in known if n not in parameters or parameters[n].default is inspect.Parameter.empty]
+
+
+def _own_state(subject: ManualSubject, names: Sequence[str]) -> dict[str, object]:
+    """The tensors that a fresh object holds under some attributes."""
+    obj: Any = subject.build() if names else None
+    found: dict[str, object] = {}
+    for name in names:
+        value = obj
+        for attribute in name.split("."):
+            value = getattr(value, attribute, None)
+        if not isinstance(value, torch.Tensor):
+            raise UsageError(f"{subject.name} has no tensor {name!r}: manual(state=…) names what holds its weights")
+        value = value.detach().to(torch.float64) if value.is_floating_point() else value.detach()
+        found[name] = value.requires_grad_(value.is_floating_point())
+    return found
+
+
+def _with_own_state(subject: ManualSubject, examples: tuple[object, ...]) -> tuple[object, ...]:
+    """Examples for the call alone are completed by the state of a fresh object."""
+    known = signature_names(subject)
+    if known is None or not subject.state or len(examples) != len(known) - len(subject.state):
+        return examples
+    return (*examples, *_own_state(subject, subject.state).values())
+
+
+def _inferred(subject: Subject, reference: Subject | None, names: Sequence[str], examples: Sequence[object]) -> Domain:
+    judge = reference if reference is not None else subject
+    names = tuple(names)
+
+    def accepts(arguments: tuple[object, ...]) -> bool:
+        point = Primals(names, arguments, ())
+        try:
+            outputs = judge.outputs(point)
+        except (SubjectError, OutputError):
+            return False
+        return all(bool(y.isfinite().all()) for y in outputs) and not _out_of_range(subject, point)
+
+    _runs(subject, Primals(names, tuple(examples), ()), f"the forward of {subject.name}", "inputs that it accepts")
+    if reference is not None:
+        _runs(reference, Primals(names, tuple(examples), ()), f"the reference {reference.name}", "one that accepts them")
+    return infer_domain(names, examples, accepts)
+
+
+def _runs(subject: Subject, point: Primals, who: str, remedy: str) -> None:
+    try:
+        subject.outputs(point)
+    except SubjectError as error:
+        raise UsageError(
+            f"{who} raises on the example inputs: {type(error.original).__name__}: {first_line(error.original)}; "
+            f"give {remedy}"
+        ) from error
+
+
+def _out_of_range(subject: Subject, point: Primals) -> bool:
+    """Whether the subject calls an index too large, which a more lenient reference may overlook."""
+    try:
+        subject.outputs(point)
+    except SubjectError as error:
+        return isinstance(error.original, IndexError) or "out of bounds" in str(error.original)
+    except OutputError:
+        pass
+    return False
+
+
+def _claimed(subject: Subject, domain: Domain) -> tuple[Domain, tuple[str, ...]]:
+    """Primals for which a manual class has no place for a gradient are not differentiated, and the report says so."""
+    asked = any(isinstance(x, torch.Tensor) and x.requires_grad for x in domain.examples or ())
+    if not isinstance(subject, ManualSubject) or asked:
+        return domain, ()
+    for recipe in trial_recipes(domain):
+        primals = realize(domain, recipe)
+        try:
+            like = subject.linearize(primals).cotangent_like
+            claims = subject.claimed(primals, [torch.ones_like(y) for y in like])
+        except SubjectError:
+            continue
+        if not any(claims):
+            raise UsageError(
+                f"gradients(obj) of {subject.name} names none of {', '.join(primals.labels)}: map a primal's position "
+                "or name to its gradient"
+            )
+        active = tuple(p for p, claimed in zip(domain.active, claims, strict=True) if claimed)
+        left = [label for label, claimed in zip(primals.labels, claims, strict=True) if not claimed]
+        notes = (f"not differentiated, since gradients(obj) has no place for it: {', '.join(left)}",) if left else ()
+        return replace(domain, active=active), notes
+    return domain, ()
+
+
+def _same_outputs(subject: Subject, reference: Subject | None, domain: Domain) -> None:
+    """A reference with another number of outputs is the caller's mistake; so is a forward without any."""
+    for recipe in trial_recipes(domain):
+        primals = realize(domain, recipe)
+        try:
+            ours = subject.outputs(primals)
+            theirs = ours if reference is None else reference.outputs(primals)
+        except SubjectError:
+            continue
+        if reference is not None and len(ours) != len(theirs):
+            raise UsageError(
+                f"the reference {reference.name} returns {len(theirs)} outputs, {subject.name} {len(ours)}: "
+                "give a reference of the same function"
+            )
+
+
+def _broadcasts(subject: Subject, domain: Domain) -> bool:
+    """Whether a subject with example inputs may be taken to broadcast: it works element by element on equal shapes.
+
+    A missing sum over broadcast dimensions is autograd's business only behind autograd, so that a manual class or a
+    pair is not asked for what its author never claimed.
+    """
+    if domain.examples is None or not isinstance(subject, FunctionSubject):
+        return False
+    primals = realize(domain, trial_recipes(domain)[0])
+    try:
+        shapes = {t.shape for t in subject.outputs(primals)}
+    except SubjectError:
+        return False
+    return len(primals.leaves) > 1 and {t.shape for t in primals.leaves} == shapes and len(shapes) == 1
