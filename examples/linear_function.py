@@ -1,6 +1,6 @@
 """Two linear layers as ``torch.autograd.Function``: one is right, one is wrong in a way that gradcheck passes.
 
-    gradharness check examples/linear_function.py
+gradharness check examples/linear_function.py
 """
 
 import torch

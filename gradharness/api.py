@@ -13,7 +13,7 @@ import torch
 from gradharness.engine.events import Emit, silent
 from gradharness.engine.names import check_names, signature_names
 from gradharness.engine.plan import Item, plan
-from gradharness.engine.question import AnySubject, Inputs, ask
+from gradharness.engine.question import AnySubject, Inputs, Question, ask
 from gradharness.engine.runner import run, with_findings
 from gradharness.engine.settings import RunSettings
 from gradharness.errors import GradientError, SpecError
@@ -107,6 +107,7 @@ class GradientTest:
     options: Mapping[str, Any]
     function: Callable[..., object] | None = None
     pytestmark: list[Any] = field(default_factory=list)
+    _question: Question | None = field(default=None, repr=False)
 
     # Tells the pytest plugin what this is without an import.
     __gradharness__ = True
@@ -115,6 +116,11 @@ class GradientTest:
     def __name__(self) -> str:
         """pytest takes what has a name for something that marks can be put on."""
         return self.name
+
+    def named(self, name: str) -> None:
+        """Takes the name under which a module holds it, unless it has a function's."""
+        if self.function is None:
+            self.name = name
 
     def items(self) -> tuple[Item, ...]:
         """One per check, device and dtype; does not run the subject."""
@@ -143,7 +149,9 @@ class GradientTest:
             strict=strict or options["strict"],
             time_limit=time_limit if time_limit is not None else options["time_limit"],
         )
-        question = ask(self.subject, options["inputs"], options["reference"], surrogate=options["surrogate"])
+        if self._question is None:  # probing the examples once is enough for all items
+            self._question = ask(self.subject, options["inputs"], options["reference"], surrogate=options["surrogate"])
+        question = self._question
         report = run(question, tuple(items) if items is not None else self.items(), settings, emit)
         return with_findings(replace(report, subject=self.name), reproduced(report, question.subject))
 

@@ -1,16 +1,16 @@
 """Every exception of gradharness.
 
-    GradharnessError
-    ├── UsageError            the caller asked for something that cannot be: value, place, remedy
-    │   ├── SpecError         an argument's spec is malformed or fits no argument
-    │   ├── UnknownNameError  no check, profile, device or dtype of that name ("did you mean …")
-    │   └── LoadError         a file or module of the user's does not import
-    ├── SubjectError          the code under test raised; the original exception is the cause
-    │   ├── ForwardRaised
-    │   └── BackwardRaised
-    └── OracleUnavailable     this source of a derivative cannot answer here, and why
+GradharnessError
+├── UsageError            the caller asked for something that cannot be: value, place, remedy
+│   ├── SpecError         an argument's spec is malformed or fits no argument
+│   ├── UnknownNameError  no check, profile, device or dtype of that name ("did you mean …")
+│   └── LoadError         a file or module of the user's does not import
+├── SubjectError          the code under test raised; the original exception is the cause
+│   ├── ForwardRaised
+│   └── BackwardRaised
+└── OracleUnavailable     this source of a derivative cannot answer here, and why
 
-    GradientError(AssertionError)   a gradient is wrong; the text is the report
+GradientError(AssertionError)   a gradient is wrong; the text is the report
 """
 
 from __future__ import annotations

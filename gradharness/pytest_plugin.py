@@ -51,6 +51,7 @@ def pytest_pycollect_makeitem(
     if getattr(type(obj), "__gradharness__", False) is not True:
         return None
     test: GradientTest = obj  # type: ignore[assignment]
+    test.named(name)
     marks = tuple(_marks(test))
     try:
         _refuse_unsupported(collector, marks)
@@ -80,7 +81,7 @@ class GradientItem(pytest.Item):
             (self.planned,),
             seed=config.getoption("gradharness_seed"),
             profile=config.getoption("gradharness_profile"),
-            strict=config.getoption("gradharness_strict") or None,
+            strict=bool(config.getoption("gradharness_strict")),
         )
         for result in report.results:
             self._conclude(report, result)
@@ -131,7 +132,7 @@ class GradientItem(pytest.Item):
 
     def _place(self) -> tuple[Path, int]:
         code = getattr(self.test.function, "__code__", None)
-        if code is None or self.test.function.__module__.startswith("gradharness."):  # made by a call, not a decorator
+        if code is None:  # made by a call, not by a decorator
             return self.path, 0
         return Path(code.co_filename), code.co_firstlineno - 1
 

@@ -75,6 +75,9 @@ class FakeTest:
     def __call__(self):
         raise AssertionError("not called by the command line or the plugin")
 
+    def named(self, name):
+        assert self.function is not None
+
     def items(self):
         if "unplannable" in self.outcomes.values():
             raise SpecError("x='n d d2': the example has 2 dims; write 'n d'")

@@ -138,7 +138,7 @@ class Session:
                 emit=seen,
                 seed=self.options.seed,
                 profile=self.options.profile,
-                strict=self.options.strict or None,
+                strict=self.options.strict,
                 time_limit=left,
             )
 

@@ -138,12 +138,13 @@ def is_gradient_test(value: object) -> TypeGuard[GradientTest]:
 
 
 def _tests(module: ModuleType) -> dict[str, GradientTest]:
-    return {name: value for name, value in vars(module).items() if is_gradient_test(value)}
+    tests = {name: value for name, value in vars(module).items() if is_gradient_test(value)}
+    for name, test in tests.items():
+        test.named(name)
+    return tests
 
 
 def _identity(test: GradientTest) -> str:
     """The same for a test that was reached on two ways, such as by its own file and by one that imports it."""
     code = getattr(test.function, "__code__", None)
-    if code is None or test.function.__module__.startswith("gradharness."):
-        return str(id(test))
-    return f"{code.co_filename}:{code.co_firstlineno}:{test.name}"
+    return str(id(test)) if code is None else f"{code.co_filename}:{code.co_firstlineno}:{test.name}"

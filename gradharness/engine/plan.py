@@ -46,7 +46,9 @@ def plan(
     Raises:
         UnknownNameError: For a check, device or dtype that does not exist.
     """
-    names = [c.name for c in all_checks()] if checks is None else [find_check(c).name for c in _listed("checks", checks)]
+    names = (
+        [c.name for c in all_checks()] if checks is None else [find_check(c).name for c in _listed("checks", checks)]
+    )
     kinds = [_device(d) for d in _listed("devices", devices)]
     types = [_dtype(d) for d in _listed("dtypes", dtypes)] if dtypes is not None else ["float64"]
     return tuple(Item(check, device, dtype) for device in kinds for dtype in types for check in names)

@@ -111,7 +111,9 @@ def _named(subject: Subject, reference: Subject | None, inputs: Mapping[str, obj
         order = [n for n in signature_names(subject) or inputs if n in inputs]
     missing = [n for n in _required(subject) if n not in inputs]
     if missing:
-        raise SpecError(f'{subject.name} needs a spec for its argument {missing[0]!r}, such as {{"{missing[0]}": "n d"}}')
+        raise SpecError(
+            f'{subject.name} needs a spec for its argument {missing[0]!r}, such as {{"{missing[0]}": "n d"}}'
+        )
     declared = any(isinstance(v, (str, SearchStrategy, *SPEC_TYPES)) for v in inputs.values())
     if not declared and any(isinstance(v, torch.Tensor) for v in inputs.values()):
         return _inferred(subject, reference, order, tuple(inputs[name] for name in order))
@@ -167,7 +169,9 @@ def _inferred(subject: Subject, reference: Subject | None, names: Sequence[str],
 
     _runs(subject, Primals(names, tuple(examples), ()), f"the forward of {subject.name}", "inputs that it accepts")
     if reference is not None:
-        _runs(reference, Primals(names, tuple(examples), ()), f"the reference {reference.name}", "one that accepts them")
+        _runs(
+            reference, Primals(names, tuple(examples), ()), f"the reference {reference.name}", "one that accepts them"
+        )
     return infer_domain(names, examples, accepts)
 
 

@@ -66,7 +66,8 @@ def run(question: Question, items: Sequence[Item], settings: RunSettings, emit: 
 @contextmanager
 def _random_state_kept() -> Iterator[None]:
     cpu = torch.get_rng_state()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
+    started = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    cuda = torch.cuda.get_rng_state_all() if started else None
     try:
         yield
     finally:
@@ -245,7 +246,5 @@ def _bits(tensor: torch.Tensor) -> torch.Tensor:
 
 def with_findings(report: Report, change: dict[int, Finding]) -> Report:
     """The report with some findings (by ``id``) replaced."""
-    results = tuple(
-        replace(r, findings=tuple(change.get(id(f), f) for f in r.findings)) for r in report.results
-    )
+    results = tuple(replace(r, findings=tuple(change.get(id(f), f) for f in r.findings)) for r in report.results)
     return replace(report, results=results)

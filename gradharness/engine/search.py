@@ -187,7 +187,7 @@ class Search:
             same = look.case is None or first.explanation.holds(Sample(look.case, found))
             if plain and same:
                 if self._best is None or _size(look) <= _size(self._best.look):
-                    self._best = Failure(look, found, first.explanation)
+                    self._best = Failure(look, found, _reworded(first.explanation, found))
                 return True
         return False
 
@@ -224,6 +224,11 @@ class Search:
         yield replace(general, seed=self.seed + 5, sizes=smaller)
         larger = tuple((name, size + 3) for name, size in plain.sizes)
         yield replace(general, seed=self.seed + 6, sizes=larger)
+
+
+def _reworded(explanation: Explanation, found: Discrepancy) -> Explanation:
+    """What a check says of a fault itself has the particulars of its own case."""
+    return replace(explanation, message=found.detail) if found.fault is not None else explanation
 
 
 def _quiet(examples: int) -> hypothesis.settings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from gradharness.errors import UnknownNameError, UsageError
 
@@ -54,8 +55,9 @@ class RunSettings:
         limit = self.time_limit
         if limit is not None and not (limit > 0 and math.isfinite(limit)):
             raise UsageError(f"time_limit={limit!r}: give a positive number of seconds, or None for no limit")
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
-            raise UsageError(f"seed={self.seed!r}: give a whole number from 0 on")
+        seed: Any = self.seed  # callers need not be typed
+        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            raise UsageError(f"seed={seed!r}: give a whole number from 0 on")
 
     @property
     def budget(self) -> Profile:

@@ -42,7 +42,8 @@ def replace(value: Any, path: Path, new: object) -> Any:
     key, rest = path[0], path[1:]
     if isinstance(value, dict):
         return {**value, key: replace(value[key], rest, new)}
-    items = [*value[:key], replace(value[key], rest, new), *value[key + 1 :]]
+    number = int(key)
+    items = [*value[:number], replace(value[number], rest, new), *value[number + 1 :]]
     if isinstance(value, list):
         return items
     # A namedtuple is built from its fields, a plain tuple from one iterable.

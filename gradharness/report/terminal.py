@@ -80,8 +80,9 @@ class TerminalReporter:
         for line in (*text.about(report), *(self._details(report) if self._verbose else ())):
             self._wrapped(line)
         self._out.print(checks_table(report))
-        for result, finding in text.worst_last(report):
-            block = text.finding_text(report, result, finding, target=target, width=self._out.width)
+        for seen in text.worst_last(report):
+            finding = seen.finding
+            block = text.finding_text(report, seen, target=target, width=self._out.width)
             first, _, rest = block.partition("\n")
             self._print("\n" + first, "bold red" if finding.severity is Severity.ERROR else "yellow")
             self._print(rest)

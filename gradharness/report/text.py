@@ -19,8 +19,9 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
-from gradharness.model.verdict import CheckResult, Finding, Report, Severity, Verdict, Witness
+from gradharness.model.verdict import CheckResult, Fault, Finding, Report, Severity, Verdict, Witness
 from gradharness.report import show
 
 WIDTH = 80
@@ -35,9 +36,7 @@ def render(report: Report, *, target: str = "", width: int = WIDTH) -> str:
         width: Prose is wrapped here; commands are not.
     """
     blocks = ["\n".join([headline(report), *_lines(about(report), width), *outcomes(report, width)])]
-    blocks += [
-        finding_text(report, result, finding, target=target, width=width) for result, finding in worst_last(report)
-    ]
+    blocks += [finding_text(report, seen, target=target, width=width) for seen in worst_last(report)]
     return "\n\n".join([*blocks, summary(report)])
 
 
@@ -82,22 +81,43 @@ def resolution(result: CheckResult) -> str:
     return f"would have seen a relative error above {show.size(result.resolution)}"
 
 
-def worst_last(report: Report) -> tuple[tuple[CheckResult, Finding], ...]:
-    """Findings with the check that made them: warnings, then errors, of each kind the first one last."""
-    found = [(r, f) for r in report.results for f in r.findings]
-    errors_first = sorted(found, key=lambda pair: pair[1].severity is Severity.WARNING)
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One fault as several checks saw it.
+
+    Attributes:
+        finding: What the first of them found.
+        by: All of them, the first one first.
+    """
+
+    finding: Finding
+    by: tuple[CheckResult, ...]
+
+
+def worst_last(report: Report) -> tuple[Seen, ...]:
+    """Each fault once: warnings, then errors, of each kind the first one last."""
+    seen: dict[tuple[Severity, Fault], Seen] = {}
+    for result in report.results:
+        for finding in result.findings:
+            key = (finding.severity, finding.fault)
+            known = seen.get(key, Seen(finding, ()))
+            others = known.by if any(r is result for r in known.by) else (*known.by, result)
+            seen[key] = Seen(known.finding, others)
+    errors_first = sorted(seen.values(), key=lambda s: s.finding.severity is Severity.WARNING)
     return tuple(reversed(errors_first))
 
 
-def finding_text(report: Report, result: CheckResult, finding: Finding, *, target: str = "", width: int = WIDTH) -> str:
+def finding_text(report: Report, seen: Seen, *, target: str = "", width: int = WIDTH) -> str:
     """One finding: subject and check, where, the numbers, the sentence, the witness, the command."""
-    lines = [f"{report.subject} [{identity(result)}]: {finding.severity.value}, {finding.fault.value}"]
+    finding, first = seen.finding, seen.by[0]
+    lines = [f"{report.subject} [{identity(first)}]: {finding.severity.value}, {finding.fault.value}"]
     if finding.witness is not None:
         lines += _lines(_numbers(finding.witness), width)
-    lines += _lines([finding.message, *finding.evidence], width)
+    also = [f"also found by {', '.join(identity(r) for r in seen.by[1:])}"] if len(seen.by) > 1 else []
+    lines += _lines([finding.message, *finding.evidence, *also], width)
     if finding.witness is not None:
         lines += _witness(finding.witness, width)
-    lines.append(f"  replay: {replay(report, result, target)}")
+    lines.append(f"  replay: {replay(report, first, target)}")
     return "\n".join(lines)
 
 

@@ -87,9 +87,7 @@ class Recorder:
     def _note(self, cls: type[Function], node: Node, returned: object) -> RawReturn:
         values = returned if isinstance(returned, tuple) else (returned,)
         name = cls.__name__
-        return RawReturn(
-            place=f"{name}.{backward_name(cls)}", inputs=self._inputs(node), returned=values, coerced=True
-        )
+        return RawReturn(place=f"{name}.{backward_name(cls)}", inputs=self._inputs(node), returned=values, coerced=True)
 
     def _inputs(self, node: Node) -> tuple[RawInput, ...]:
         # One entry of needs_input_grad per argument; one edge per tensor argument, empty where no gradient is needed.

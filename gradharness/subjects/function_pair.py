@@ -9,7 +9,16 @@ from dataclasses import dataclass
 import torch
 
 from gradharness.errors import UsageError
-from gradharness.model.subject import Gradients, Linearization, Primals, RawInput, RawReturn, Subject, TensorMeta, Tensors
+from gradharness.model.subject import (
+    Gradients,
+    Linearization,
+    Primals,
+    RawInput,
+    RawReturn,
+    Subject,
+    TensorMeta,
+    Tensors,
+)
 from gradharness.numerics import tree
 from gradharness.subjects.calls import call_backward, call_forward, tensor_outputs
 from gradharness.subjects.function import FunctionSubject
@@ -66,9 +75,7 @@ class PairSubject:
         """Autograd through the forward."""
         return FunctionSubject(f"{self.name} (own forward)", self.forward)
 
-    def _returned(
-        self, primals: Primals, outputs: Tensors, cotangents: Sequence[torch.Tensor]
-    ) -> tuple[object, ...]:
+    def _returned(self, primals: Primals, outputs: Tensors, cotangents: Sequence[torch.Tensor]) -> tuple[object, ...]:
         names = tuple(inspect.signature(self.vjp).parameters)
         if names == _PACKED[0]:
             arguments: tuple[object, ...] = (primals.values, tuple(cotangents))

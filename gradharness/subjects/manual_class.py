@@ -10,7 +10,16 @@ from typing import Any
 import torch
 
 from gradharness.errors import BackwardRaised, UsageError
-from gradharness.model.subject import Gradients, Linearization, Primals, RawInput, RawReturn, Subject, TensorMeta, Tensors
+from gradharness.model.subject import (
+    Gradients,
+    Linearization,
+    Primals,
+    RawInput,
+    RawReturn,
+    Subject,
+    TensorMeta,
+    Tensors,
+)
 from gradharness.numerics import tree
 from gradharness.subjects.calls import call_backward, call_forward, tensor_outputs
 from gradharness.subjects.function import FunctionSubject
@@ -176,7 +185,9 @@ def set_state(obj: object, attribute: str, value: object) -> None:
     for name in owners:
         obj = getattr(obj, name)
     if not hasattr(obj, last):
-        raise UsageError(f"{type(obj).__name__} has no attribute {last!r}: manual(state=…) names what holds its weights")
+        raise UsageError(
+            f"{type(obj).__name__} has no attribute {last!r}: manual(state=…) names what holds its weights"
+        )
     if isinstance(getattr(obj, last), torch.nn.Parameter) and isinstance(value, torch.Tensor):
         value = torch.nn.Parameter(value.detach(), requires_grad=False) if not value.requires_grad else value
         if not isinstance(value, torch.nn.Parameter):  # an attached leaf: kept as it is, so that autograd sees it

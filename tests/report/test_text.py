@@ -79,15 +79,20 @@ def test_notes_are_printed():
 
 
 def test_the_worst_finding_comes_last():
-    second = replace(ERROR, message="second")
+    second = replace(ERROR, fault=Fault.SIGN)
     failed = replace(result(ITEM, "fail"), findings=(WARNING, ERROR, second))
-    order = [
-        finding
-        for _, finding in text.worst_last(
-            report(),
-        )
-    ] + [finding for _, finding in text.worst_last(replace(report("pass"), results=(failed,)))]
-    assert order == [WARNING, second, ERROR]
+    shown = text.worst_last(replace(report("pass"), results=(failed,)))
+    assert [seen.finding for seen in shown] == [WARNING, second, ERROR]
+    assert text.worst_last(report()) == ()
+
+
+def test_a_fault_that_several_checks_find_is_told_once():
+    first = result(ITEM, "fail")
+    again = replace(first, check="shape", findings=(replace(ERROR, message="the same again"),))
+    shown = text.render(replace(report("pass"), results=(first, again)))
+    assert shown.count("error, constant factor") == 1
+    assert "  also found by shape-cpu-float64\n" in shown
+    assert "the same again" not in shown
 
 
 def test_without_a_target_the_seed_is_named():
@@ -105,7 +110,7 @@ def numbers(**fields):
     witness = Witness(arguments=(), cotangents=(), recipe={}, **fields)
     finding = Finding(check="vjp", fault=Fault.UNKNOWN, severity=Severity.ERROR, message="wrong", witness=witness)
     one = report("pass")
-    return text.finding_text(one, one.results[0], finding).splitlines()[1:-3]
+    return text.finding_text(one, text.Seen(finding, one.results[:1])).splitlines()[1:-3]
 
 
 def test_two_numbers_are_printed_with_the_digits_that_tell_them_apart():
@@ -136,7 +141,7 @@ def test_no_numbers_where_only_a_direction_was_measured():
 def test_prose_keeps_to_the_width_and_commands_stay_whole():
     long = replace(ERROR, message="a long sentence about the gradient " * 8)
     one = report("fail")
-    lines = text.finding_text(one, one.results[0], long, target="a" * 90).splitlines()
+    lines = text.finding_text(one, text.Seen(long, one.results[:1]), target="a" * 90).splitlines()
     assert all(len(line) <= 80 for line in lines[:-1])
     assert lines[-1].startswith("  replay: ")
 
@@ -144,5 +149,5 @@ def test_prose_keeps_to_the_width_and_commands_stay_whole():
 def test_several_cotangents_are_numbered():
     witness = Witness(arguments=(), cotangents=(torch.zeros(1), torch.ones(1)), recipe={})
     one = report("fail")
-    shown = text.finding_text(one, one.results[0], replace(ERROR, witness=witness))
+    shown = text.finding_text(one, text.Seen(replace(ERROR, witness=witness), one.results[:1]))
     assert "cotangent 0: float32[1] = [0]\n    cotangent 1: float32[1] = [1]" in shown

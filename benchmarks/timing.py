@@ -1,0 +1,34 @@
+"""Ratios on a noisy machine: all contestants in turn, round after round, and the median of each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from statistics import median
+
+# A contestant makes what one call needs (not timed) and gives the call.
+Contestant = Callable[[], Callable[[], object]]
+
+
+def medians(contestants: Mapping[str, Contestant], *, rounds: int, seconds: float = 30.0) -> dict[str, float]:
+    """Median seconds of one call of each.
+
+    Args:
+        contestants: By name.
+        rounds: Most calls of each.
+        seconds: No further round is begun after so long, once there were five.
+    """
+    for prepare in contestants.values():
+        for _ in range(3):
+            prepare()()
+    spent: dict[str, list[float]] = {name: [] for name in contestants}
+    begin = time.perf_counter()
+    for number in range(rounds):
+        if number >= 5 and time.perf_counter() - begin > seconds:
+            break
+        for name, prepare in contestants.items():
+            call = prepare()
+            started = time.perf_counter()
+            call()
+            spent[name].append(time.perf_counter() - started)
+    return {name: median(found) for name, found in spent.items()}
