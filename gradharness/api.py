@@ -14,7 +14,7 @@ from gradharness.engine.events import Emit, silent
 from gradharness.engine.names import check_names, signature_names
 from gradharness.engine.plan import Item, plan
 from gradharness.engine.question import AnySubject, Inputs, Question, ask
-from gradharness.engine.runner import run, with_findings
+from gradharness.engine.runner import random_state_kept, run, with_findings
 from gradharness.engine.settings import RunSettings
 from gradharness.errors import GradientError, SpecError
 from gradharness.inputs.specs import as_spec, specs_from_signature
@@ -67,8 +67,9 @@ def check(
     """
     settings = RunSettings(profile=profile, seed=_seed(seed, profile), strict=strict, time_limit=time_limit)
     items = plan(checks, devices, dtypes)
-    question = ask(subject, inputs, reference, surrogate=surrogate)
-    report = run(question, items, settings, emit)
+    with random_state_kept():
+        question = ask(subject, inputs, reference, surrogate=surrogate)
+        report = run(question, items, settings, emit)
     return with_findings(report, reproduced(report, question.subject))
 
 
@@ -150,7 +151,10 @@ class GradientTest:
             time_limit=time_limit if time_limit is not None else options["time_limit"],
         )
         if self._question is None:  # probing the examples once is enough for all items
-            self._question = ask(self.subject, options["inputs"], options["reference"], surrogate=options["surrogate"])
+            with random_state_kept():
+                self._question = ask(
+                    self.subject, options["inputs"], options["reference"], surrogate=options["surrogate"]
+                )
         question = self._question
         report = run(question, tuple(items) if items is not None else self.items(), settings, emit)
         return with_findings(replace(report, subject=self.name), reproduced(report, question.subject))

@@ -13,9 +13,6 @@ from gradharness.model.estimate import SlopeEstimate
 from gradharness.model.verdict import Discrepancy
 from gradharness.numerics.tolerance import Tolerance
 
-# A pass that could not have seen a relative error of this size is no pass (reading: a one-per-mille blind spot is
-# what gradcheck's default rtol has; beyond it nothing is claimed).
-COARSEST_RESOLUTION = 1e-3
 # 95 % of dense random errors are seen above this many tolerances with two directions: P = erf(...)², measured within
 # 0.03 of the prediction.
 _DENSE_TWO_DIRECTIONS = 3.5
@@ -49,11 +46,10 @@ def rule(compared: Compared, bound: torch.Tensor | float, tolerance: Tolerance) 
         return Ruling(math.inf, 0.0, torch.zeros_like(expected.abs()))
     if expected.numel() == 0:
         return Ruling(0.0, 0.0, expected.abs())
-    known = torch.nan_to_num(expected, nan=0.0, posinf=0.0, neginf=0.0)
-    allowed = tolerance.allowed(known) + bound
+    known = expected if compared.finite else torch.nan_to_num(expected, nan=0.0, posinf=0.0, neginf=0.0)
+    allowed = tolerance.allowed(known, compared.rms) + bound
     excess = _largest_ratio(compared.difference, allowed)
-    rms = float(known.abs().square().mean().sqrt())
-    resolution = float(allowed.max()) / rms if rms > 0 else 0.0
+    resolution = float(allowed.max()) / compared.rms if compared.rms > 0 else 0.0
     return Ruling(excess, resolution, allowed)
 
 

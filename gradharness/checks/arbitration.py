@@ -14,9 +14,9 @@ import torch
 from gradharness.checks.base import Setting
 from gradharness.checks.roundoff import MARGIN as ROUNDOFF_MARGIN
 from gradharness.checks.roundoff import own_roundoff
-from gradharness.comparison import compare_all, inner, weighted_size
+from gradharness.comparison import compare_all, inner, projected, weighted_size
 from gradharness.errors import OracleUnavailable, SubjectError
-from gradharness.judge import COARSEST_RESOLUTION, SlopeRuling, out_of_budget, rule, rule_slope
+from gradharness.judge import SlopeRuling, out_of_budget, rule, rule_slope
 from gradharness.model.case import Case
 from gradharness.model.estimate import GradientEstimate, Smoothness
 from gradharness.model.subject import Gradients, Primals, Tensors
@@ -66,8 +66,9 @@ class Along:
 
     def agrees_with(self, gradients: Gradients) -> bool:
         """Whether other gradients are within the same budget."""
-        allowed = self.bound + self.tolerance.rtol * max(weighted_size(gradients, self.tangent), abs(self.value))
-        return abs(inner(gradients, self.tangent) - self.value) <= allowed
+        product, size = projected(gradients, self.tangent)
+        allowed = self.bound + self.tolerance.rtol * max(size, abs(self.value))
+        return abs(product - self.value) <= allowed
 
 
 def along(
@@ -82,8 +83,8 @@ def along(
     if masked and estimate.masked is not None:
         weights = [w.masked_fill(m, 0) for w, m in zip(case.cotangents, estimate.masked, strict=True)]
         gradients = setting.subject.linearize(case.primals).pullback(weights)
-    ruling = rule_slope(inner(gradients, tangent), weighted_size(gradients, tangent), estimate, tolerance)
-    if ruling.agrees and ruling.resolution > COARSEST_RESOLUTION and ruling.scale > 0:
+    ruling = rule_slope(*projected(gradients, tangent), estimate, tolerance)
+    if ruling.agrees and ruling.resolution > tolerance.coarsest and ruling.scale > 0:
         reason = COARSE.format(ruling.resolution)
         return Along(tangent, None, estimate.value, estimate.bound, masked, tolerance, reason)
     return Along(tangent, ruling, estimate.value, estimate.bound, masked, tolerance)
@@ -92,9 +93,11 @@ def along(
 def directions_for(case: Case, gradients: Gradients) -> list[Tensors]:
     """Two directions through all leaves together, and two for each leaf that would drown among the others."""
     first, second = case.directions[0], case.directions[1]
+    if len(first) == 1:
+        return [first, second]
     sizes = [weighted_size([g], [v]) for g, v in zip(gradients, first, strict=True)]
     largest = max(sizes)
-    apart = [i for i, s in enumerate(sizes) if s * _APART < largest] if len(sizes) > 1 else []
+    apart = [i for i, s in enumerate(sizes) if s * _APART < largest]
     directions = [_only(v, [i for i in range(len(v)) if i not in apart]) for v in (first, second)]
     directions += [_only(v, [i]) for i in apart for v in (first, second)]
     return directions
@@ -154,7 +157,7 @@ def arbitrate(
     wrong = out_of_budget(compared, rulings, estimate.oracle)
     if not wrong:
         resolution = max(r.resolution for r in rulings)
-        verdict = Verdict.PASS if 0 < resolution <= COARSEST_RESOLUTION else Verdict.UNDECIDED
+        verdict = Verdict.PASS if 0 < resolution <= setting.tolerance.coarsest else Verdict.UNDECIDED
         return Observation(verdict=verdict, resolution=resolution, reason=COARSE.format(resolution))
     failure = Observation(verdict=Verdict.FAIL, discrepancies=wrong)
     if any(d.got is not None and not bool(d.got.isfinite().all()) for d in wrong):
@@ -337,11 +340,12 @@ def jacobian_estimate(setting: Setting, case: Case) -> GradientEstimate | None:
     leaves = case.primals.leaves
     if setting.differences is None or sum(x.numel() for x in leaves) > _LARGEST_JACOBIAN:
         return None
-    values = [torch.zeros_like(x) for x in leaves]
-    bounds = [torch.zeros_like(x.abs()) for x in leaves]
+    if any(x.is_complex() for x in leaves):
+        return None
+    # In float64 whatever the leaves' dtype: a slope of float32 values may exceed float32.
+    values = [torch.zeros_like(x, dtype=torch.float64) for x in leaves]
+    bounds = [torch.zeros_like(x, dtype=torch.float64) for x in leaves]
     for number, leaf in enumerate(leaves):
-        if leaf.is_complex():
-            return None
         for flat in range(leaf.numel()):
             one = torch.zeros_like(leaf).reshape(-1)
             one[flat] = 1.0

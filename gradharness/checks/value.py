@@ -51,7 +51,7 @@ def _beside_reference(setting: Setting, case: Case) -> Observation:
         return Observation(verdict=Verdict.FAIL, discrepancies=(found,))
     compared, rulings = _ruled(setting, case, expected, [0.0] * len(expected))
     if any(r.excess > 1 for r in rulings):
-        compared, rulings = _ruled(setting, case, expected, _conditioning(setting, primals, expected))
+        compared, rulings = _ruled(setting, case, expected, _conditioning(setting, case, primals, expected))
     wrong = out_of_budget(compared, rulings, "reference")
     if wrong:
         found_all = tuple(_wrong_forward(d, _difference_in_words(d)) for d in wrong)
@@ -70,18 +70,35 @@ def _ruled(
     return compared, [rule(c, b, setting.tolerance) for c, b in zip(compared, bounds, strict=True)]
 
 
-def _conditioning(setting: Setting, primals: Primals, expected: Tensors) -> list[torch.Tensor]:
-    """How far the reference's outputs move when the primals move by an ulp or two of the subject's dtype."""
-    assert setting.reference is not None
-    spread = [torch.zeros_like(_real(y).abs()) for y in expected]
+def _conditioning(setting: Setting, case: Case, primals: Primals, expected: Tensors) -> list[torch.Tensor]:
+    """How far round-off can move the reference's outputs.
+
+    The largest change when the primals move by an ulp or two of the subject's dtype; and, where an output vanishes by
+    cancellation, the smallest part of the output's size beside the point that is resolved at all.
+    """
     factor = torch.finfo(setting.dtype).eps / torch.finfo(torch.float64).eps
+    spread = [torch.zeros_like(_real(y).abs()) for y in expected]
     for pattern in range(3):
-        moved = primals.at([x + (nudged_by_ulps(x, pattern) - x) * factor for x in primals.leaves])
-        there = setting.reference.outputs(moved)
-        for total, here, y in zip(spread, expected, there, strict=True):
-            change = (_real(y) - _real(here)).abs() if y.shape == here.shape else torch.zeros_like(total)
-            torch.maximum(total, torch.nan_to_num(change, nan=0.0), out=total)
-    return [_CONDITIONING_MARGIN * s for s in spread]
+        there = _elsewhere(setting, primals, [(nudged_by_ulps(x, pattern) - x) * factor for x in primals.leaves])
+        for total, here, y in zip(spread, expected, there, strict=False):
+            if y.shape == here.shape:
+                torch.maximum(total, torch.nan_to_num((_real(y) - _real(here)).abs(), nan=0.0), out=total)
+    bounds = [_CONDITIONING_MARGIN * s for s in spread]
+    beside = _elsewhere(
+        setting, primals, [v.to(x.dtype) for v, x in zip(case.directions[2], primals.leaves, strict=True)]
+    )
+    smallest = setting.tolerance.rtol * setting.tolerance.floor
+    sizes = [float(_real(y).abs().square().mean().sqrt()) if y.numel() else 0.0 for y in beside]
+    return [b + smallest * s for b, s in zip(bounds, sizes or [0.0] * len(bounds), strict=True)]
+
+
+def _elsewhere(setting: Setting, primals: Primals, steps: list[torch.Tensor]) -> Tensors:
+    """The reference's outputs at a moved point; none where it rejects that."""
+    assert setting.reference is not None
+    try:
+        return setting.reference.outputs(primals.at([x + s for x, s in zip(primals.leaves, steps, strict=True)]))
+    except SubjectError:
+        return ()
 
 
 def _real(tensor: torch.Tensor) -> torch.Tensor:

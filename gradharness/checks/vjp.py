@@ -20,7 +20,7 @@ from gradharness.checks.base import Check, Setting
 from gradharness.comparison import compare_all
 from gradharness.errors import OracleUnavailable
 from gradharness.inputs.sizes import SizeRange
-from gradharness.judge import COARSEST_RESOLUTION, out_of_budget, rule
+from gradharness.judge import out_of_budget, rule
 from gradharness.model.case import Case
 from gradharness.model.estimate import GradientEstimate
 from gradharness.model.subject import Gradients
@@ -68,14 +68,14 @@ def _beside(
     wrong = out_of_budget(compared, rulings, estimate.oracle)
     if wrong:
         return arbitrate(setting, oracle, case, gradients, estimate)
-    return passed(max(r.resolution for r in rulings))
+    return passed(setting, max(r.resolution for r in rulings))
 
 
-def passed(resolution: float) -> Observation:
+def passed(setting: Setting, resolution: float) -> Observation:
     """A pass, unless it could not have seen anything."""
     if resolution == 0.0:
         return Observation(verdict=Verdict.SKIPPED, reason="every gradient is zero here")
-    if resolution > COARSEST_RESOLUTION:
+    if resolution > setting.tolerance.coarsest:
         return Observation(verdict=Verdict.UNDECIDED, reason=COARSE.format(resolution))
     return Observation(verdict=Verdict.PASS, resolution=resolution)
 
@@ -92,7 +92,7 @@ def _by_differences(setting: Setting, case: Case, gradients: Gradients) -> Obser
         return Observation(verdict=Verdict.UNDECIDED, reason=next(x.reason for x in lines if x.ruling is None))
     if own is not None and setting.own is not None and _certified(own, decided):
         return _beside(setting, setting.own, case, gradients, own)
-    return passed(resolution_of(case, decided))
+    return passed(setting, resolution_of(case, decided))
 
 
 def _own_estimate(setting: Setting, case: Case) -> GradientEstimate | None:

@@ -7,9 +7,9 @@ with the evidence: a wrong name is worse than none.
 from collections.abc import Callable
 
 from gradharness.diagnosis import arrangement, cotangent, presence, region, scale, shapes
-from gradharness.diagnosis.evidence import Evidence, Explanation, Sample
+from gradharness.diagnosis.evidence import Evidence, Explanation, Sample, right_samples
 
-__all__ = ["Evidence", "Explanation", "Sample", "diagnose"]
+__all__ = ["Evidence", "Explanation", "Sample", "diagnose", "right_samples"]
 
 _HYPOTHESES: tuple[Callable[[Evidence], Explanation | None], ...] = (
     presence.named,
@@ -24,9 +24,11 @@ _HYPOTHESES: tuple[Callable[[Evidence], Explanation | None], ...] = (
     scale.factor,
     arrangement.transposed,
     arrangement.flipped_or_shifted,
+    arrangement.conjugated,
     region.region,
-    shapes.wrong_for_shape,
     region.few_elements,
+    shapes.wrong_for_shape,
+    scale.factor_of_place,
 )
 
 
@@ -34,6 +36,11 @@ def diagnose(evidence: Evidence) -> Explanation:
     """The first hypothesis that explains all samples, or "unknown" with the evidence."""
     for hypothesis in _HYPOTHESES:
         explanation = hypothesis(evidence)
-        if explanation is not None:
+        if explanation is not None and not _refuted(explanation, evidence):
             return explanation
     return region.unknown(evidence)
+
+
+def _refuted(explanation: Explanation, evidence: Evidence) -> bool:
+    """Whether it says that gradients are wrong which are right."""
+    return explanation.everywhere and not all(explanation.holds(s) for s in evidence.right if s.elementwise)

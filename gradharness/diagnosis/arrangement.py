@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -14,30 +14,36 @@ from gradharness.model.verdict import Fault
 
 def transposed(evidence: Evidence) -> Explanation | None:
     """got = expectedᵀ, or the gradient that belongs to a transposed other argument."""
-    if _all(evidence, _is_transpose):
+    if evidence.first.elementwise and all(_is_transpose(s) for s in evidence.samples):
         message = f"gradient of {evidence.label} is transposed"
-        return Explanation(Fault.TRANSPOSED, message, holds=lambda s: s.elementwise and _is_transpose(s))
-    sample = evidence.first
-    if not sample.elementwise:
-        return None
-    for number, label in enumerate(sample.case.primals.labels):
-        leaf = sample.case.primals.leaves[number]
-        square = leaf.dim() >= 2 and leaf.shape[-1] == leaf.shape[-2] and leaf.shape[-1] > 1
-        if square and _matches_with_transposed(evidence, sample, number):
+        return Explanation(Fault.TRANSPOSED, message, holds=_is_transpose, everywhere=True)
+    for number, label in enumerate(evidence.first.case.primals.labels):
+
+        def holds(s: Sample, n: int = number) -> bool:
+            return _is_square(s.case.primals.leaves[n]) and _matches_with_transposed(evidence, s, n)
+
+        if _all(evidence, holds):
             message = f"gradient of {evidence.label} uses {label} where {label} transposed is due"
-            return Explanation(Fault.TRANSPOSED, message)
+            return Explanation(Fault.TRANSPOSED, message, holds=lambda s, h=holds: s.elementwise and h(s))
     return None
 
 
 def _is_transpose(sample: Sample) -> bool:
-    e = sample.expected
-    if e.dim() < 2 or e.shape[-1] != e.shape[-2] or e.shape[-1] < 2:
+    """Where the gradient is not square, its shape alone has to do."""
+    got, leaf = sample.found.got, sample.leaf
+    if got is None or leaf is None or got.dim() < 2:
         return False
-    return close(sample.got, e.mT)
+    if not sample.elementwise:
+        return got.mT.shape == leaf.shape
+    return _is_square(sample.expected) and close(sample.got, sample.expected.mT)
+
+
+def _is_square(tensor: torch.Tensor) -> bool:
+    return tensor.dim() >= 2 and tensor.shape[-1] == tensor.shape[-2] and tensor.shape[-1] > 1
 
 
 def _matches_with_transposed(evidence: Evidence, sample: Sample, number: int) -> bool:
-    """Near zero of the other arguments the map is bilinear to leading order: exact only for maps that are linear."""
+    """Whether it is the gradient at the point where one argument is transposed."""
     oracle = evidence.setting.trusted or evidence.setting.own
     if oracle is None:
         return False
@@ -53,37 +59,61 @@ def _matches_with_transposed(evidence: Evidence, sample: Sample, number: int) ->
 
 def flipped_or_shifted(evidence: Evidence) -> Explanation | None:
     """The right numbers reversed along an axis, or moved by one place."""
-    dims = evidence.first.expected.dim() if evidence.first.elementwise else 0
-    for axis in range(dims):
-        moves: tuple[tuple[str, Callable[[torch.Tensor], torch.Tensor]], ...] = (
-            ("reversed", lambda e, a=axis: e.flip(a)),
-            ("shifted by one place", lambda e, a=axis: e.roll(1, a)),
-            ("shifted by minus one place", lambda e, a=axis: e.roll(-1, a)),
-        )
-        for words, move in moves:
+    if not evidence.first.elementwise:
+        return None
+    dims = evidence.first.expected.dim()
+    for axis, words, move in _moves(dims):
 
-            def holds(s: Sample, move: Callable[[torch.Tensor], torch.Tensor] = move, a: int = axis) -> bool:
-                return s.expected.dim() > a and s.expected.shape[a] > 1 and close(s.got, move(s.expected))
+        def holds(s: Sample, move: Callable[[torch.Tensor], torch.Tensor] = move) -> bool:
+            return s.elementwise and s.expected.dim() == dims and close(s.got, move(s.expected))
 
-            if _all(evidence, holds):
-                message = f"gradient of {evidence.label} is {words} along dimension {axis}"
-                return Explanation(Fault.WRONG_ELEMENTS, message)
+        if _all(evidence, holds):
+            message = f"gradient of {evidence.label} is {words} along dimension {axis}"
+            return Explanation(Fault.WRONG_ELEMENTS, message, holds=holds, everywhere=True)
     return None
+
+
+def _moves(dims: int) -> Iterator[tuple[int, str, Callable[[torch.Tensor], torch.Tensor]]]:
+    for axis in range(dims):
+        yield axis, "reversed", lambda e, a=axis: e.flip(a)
+        yield axis, "shifted by one place", lambda e, a=axis: e.roll(1, a)
+        yield axis, "shifted by minus one place", lambda e, a=axis: e.roll(-1, a)
 
 
 def swapped(evidence: Evidence) -> Explanation | None:
     """It is another argument's gradient."""
     sample = evidence.first
-    if not sample.elementwise or sample.found.label not in sample.case.primals.labels:
+    if not sample.elementwise or sample.leaf is None or sample.got.numel() < 2:
         return None
-    estimate = best_estimate(evidence.setting, sample.case)
-    if estimate is None or sample.got.numel() < 2:
-        return None
-    for label, other in zip(sample.case.primals.labels, estimate.gradients, strict=True):
-        if label != sample.found.label and close(sample.got, other) and not close(other, sample.expected):
+    for number, label in enumerate(sample.case.primals.labels):
+
+        def holds(s: Sample, n: int = number) -> bool:
+            estimate = best_estimate(evidence.setting, s.case)
+            return estimate is not None and close(s.got, estimate.gradients[n])
+
+        if label != sample.found.label and _all(evidence, holds):
             message = f"gradient of {evidence.label} is the gradient of {label}"
-            return Explanation(Fault.SWAPPED_GRADIENTS, message)
+            return Explanation(
+                Fault.SWAPPED_GRADIENTS, message, holds=lambda s, h=holds: s.elementwise and h(s), everywhere=True
+            )
     return None
+
+
+def conjugated(evidence: Evidence) -> Explanation | None:
+    """The Jacobian's transpose is applied in place of its conjugate transpose."""
+    sample = evidence.first
+    if sample.leaf is None or not sample.leaf.is_complex():
+        return None
+    number = sample.case.primals.labels.index(sample.found.label)
+
+    def holds(s: Sample) -> bool:
+        estimate = best_estimate(evidence.setting, s.case.with_cotangents([w.conj() for w in s.case.cotangents]))
+        return s.elementwise and estimate is not None and close(s.got, estimate.gradients[number].conj())
+
+    if not _all(evidence, holds):
+        return None
+    message = f"gradient of {evidence.label} lacks a conjugate: it is the Jacobian's transpose, not its conjugate transpose"
+    return Explanation(Fault.MISSING_CONJUGATE, message, holds=holds, everywhere=True)
 
 
 def _all(evidence: Evidence, holds: Callable[[Sample], bool]) -> bool:

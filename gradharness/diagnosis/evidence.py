@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 
 from gradharness.checks.base import Setting
+from gradharness.errors import SubjectError
 from gradharness.model.case import Case
 from gradharness.model.verdict import Discrepancy, Fault
 
@@ -46,6 +47,11 @@ class Sample:
         return ~((self.got - self.expected).abs() <= self.found.bound) & self.expected.isfinite()
 
     @property
+    def right(self) -> torch.Tensor:
+        """True where the gradient is right and says so: where nothing is expected, nothing is no achievement."""
+        return ~self.wrong & ((self.expected.abs() > 0) | (self.got.abs() > 0))
+
+    @property
     def leaf(self) -> torch.Tensor | None:
         """The primal that this is the gradient of; None if the label names an output."""
         labels = self.case.primals.labels
@@ -61,12 +67,14 @@ class Evidence:
         check: Name of the check that failed.
         samples: Failing cases, the one to be explained first; all for the same gradient.
         passing: Cases on which the same check passed.
+        right: Some of them, with the gradient that came and is therefore right.
     """
 
     setting: Setting
     check: str
     samples: tuple[Sample, ...]
     passing: tuple[Case, ...] = ()
+    right: tuple[Sample, ...] = ()
 
     @property
     def first(self) -> Sample:
@@ -77,6 +85,23 @@ class Evidence:
     def label(self) -> str:
         """The gradient or output in question."""
         return self.first.found.label
+
+
+def right_samples(setting: Setting, label: str, passing: Iterable[Case]) -> tuple[Sample, ...]:
+    """Passing cases as samples: the gradient that came is the one that is expected."""
+    found = []
+    for case in passing:
+        if label not in case.primals.labels or case.empty:
+            continue
+        try:
+            gradients = setting.subject.linearize(case.primals).pullback(case.cotangents)
+        except SubjectError:
+            continue
+        number = case.primals.labels.index(label)
+        g = gradients[number]
+        g = torch.zeros_like(case.primals.leaves[number]) if g is None else g
+        found.append(Sample(case, Discrepancy(label=label, got=g, expected=g, excess=0.0)))
+    return tuple(found)
 
 
 def _always(_sample: Sample) -> bool:
@@ -92,12 +117,16 @@ class Explanation:
         message: One sentence.
         details: Further sentences of evidence.
         holds: Whether it explains another failing sample too; a smaller witness has to satisfy it.
+        everywhere: Whether it speaks of all cases, so that it has to hold where the gradient is right as well.
+        retold: The sentence for another sample, where it has particulars of the case in it.
     """
 
     fault: Fault
     message: str
     details: tuple[str, ...] = ()
     holds: Callable[[Sample], bool] = _always
+    everywhere: bool = False
+    retold: Callable[[Sample], str] | None = None
 
 
 def close(got: torch.Tensor, expected: torch.Tensor, bound: torch.Tensor | float = 0.0) -> bool:

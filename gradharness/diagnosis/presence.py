@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from gradharness.diagnosis.evidence import Evidence, Explanation, Sample
@@ -13,7 +15,7 @@ def named(evidence: Evidence) -> Explanation | None:
     found = evidence.first.found
     if found.fault is None:
         return None
-    return Explanation(found.fault, found.detail, holds=lambda s: s.found.fault is found.fault)
+    return Explanation(found.fault, found.detail, holds=lambda s: s.found.fault is found.fault, retold=lambda s: s.found.detail)
 
 
 def missing(evidence: Evidence) -> Explanation | None:
@@ -28,16 +30,23 @@ def missing(evidence: Evidence) -> Explanation | None:
 def shape(evidence: Evidence) -> Explanation | None:
     """The gradient has another shape than its primal."""
     sample = evidence.first
-    got, leaf = sample.found.got, sample.leaf
-    if got is None or leaf is None or got.shape == leaf.shape:
+    if not _misshapen(sample):
         return None
-    message = f"gradient of {evidence.label} has shape {tuple(got.shape)}, {evidence.label} has {tuple(leaf.shape)}"
+    fault, words = _of_shape(sample)
+    holds: Callable[[Sample], bool] = lambda s: _misshapen(s) and _of_shape(s)[0] is fault  # noqa: E731
+    return Explanation(fault, words, holds=holds, retold=lambda s: _of_shape(s)[1])
+
+
+def _of_shape(sample: Sample) -> tuple[Fault, str]:
+    label, got, leaf = sample.found.label, sample.found.got, sample.leaf
+    assert got is not None
+    assert leaf is not None
+    message = f"gradient of {label} has shape {tuple(got.shape)}, {label} has {tuple(leaf.shape)}"
     if got.dim() == 2 and tuple(got.T.shape) == tuple(leaf.shape):
-        return Explanation(Fault.TRANSPOSED, message + ": it is transposed", holds=_misshapen)
+        return Fault.TRANSPOSED, message + ": it is transposed"
     if got.dim() >= leaf.dim() and _broadcasts(leaf.shape, got.shape):
-        message += ": the sum over the broadcast dimensions is missing"
-        return Explanation(Fault.MISSING_REDUCTION, message, holds=_misshapen)
-    return Explanation(Fault.WRONG_SHAPE, message, holds=_misshapen)
+        return Fault.MISSING_REDUCTION, message + ": the sum over the broadcast dimensions is missing"
+    return Fault.WRONG_SHAPE, message
 
 
 def _misshapen(sample: Sample) -> bool:
@@ -54,18 +63,23 @@ def _broadcasts(small: torch.Size, large: torch.Size) -> bool:
 
 def not_finite(evidence: Evidence) -> Explanation | None:
     """NaN or infinity where the oracle is finite."""
-    sample = evidence.first
-    if not sample.elementwise or not _bad(sample).any():
+    if not _has_bad(evidence.first):
         return None
-    bad = _bad(sample)
+    return Explanation(Fault.NON_FINITE, _bad_in_words(evidence.first), holds=_has_bad, retold=_bad_in_words)
+
+
+def _bad_in_words(sample: Sample) -> str:
+    label, leaf, bad = sample.found.label, sample.leaf, _bad(sample)
     place = tuple(int(i) for i in bad.nonzero()[0])
-    leaf = sample.leaf
-    at = f", where {evidence.label} is {leaf[place].item():.4g}" if leaf is not None and not leaf.is_complex() else ""
-    message = (
-        f"gradient of {evidence.label} is {sample.got[place].item()} in {int(bad.sum())} of {bad.numel()} elements, "
+    at = f", where {label} is {leaf[place].item():.4g}" if leaf is not None and not leaf.is_complex() else ""
+    return (
+        f"gradient of {label} is {sample.got[place].item()} in {int(bad.sum())} of {bad.numel()} elements, "
         f"first at {list(place)}{at}; the true gradient is finite"
     )
-    return Explanation(Fault.NON_FINITE, message, holds=lambda s: s.elementwise and bool(_bad(s).any()))
+
+
+def _has_bad(sample: Sample) -> bool:
+    return sample.elementwise and bool(_bad(sample).any())
 
 
 def _bad(sample: Sample) -> torch.Tensor:
@@ -77,7 +91,7 @@ def zero(evidence: Evidence) -> Explanation | None:
     if not all(_vanishes(s) for s in evidence.samples):
         return None
     message = f"gradient of {evidence.label} is zero everywhere; the true one is not"
-    return Explanation(Fault.ZERO_GRADIENT, message, holds=_vanishes)
+    return Explanation(Fault.ZERO_GRADIENT, message, holds=_vanishes, everywhere=True)
 
 
 def _vanishes(sample: Sample) -> bool:

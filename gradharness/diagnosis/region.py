@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
 import torch
@@ -12,17 +13,17 @@ from gradharness.model.verdict import Fault
 
 Predicate: TypeAlias = Callable[[Sample], torch.Tensor]
 
-# A region that covers nearly everything explains nothing.
-_LARGEST_SHARE = 0.85
+# A separation of wrong from right elements that chance brings about more often than once in so many is no finding.
+_UNLIKELY = 1000
 _EXCEPTIONS = 0.02
 _FEW = 8
 
 
 def region(evidence: Evidence) -> Explanation | None:
     """A condition on values or indices that holds where the gradient is wrong, and nowhere else."""
-    samples = [s for s in evidence.samples if s.elementwise]
-    if len(samples) < len(evidence.samples) or sum(int(s.wrong.sum()) for s in samples) < 2:
+    if not all(s.elementwise and bool(s.wrong.any()) for s in evidence.samples):
         return None
+    samples = [*evidence.samples, *(s for s in evidence.right if s.elementwise)]
     for words, predicate in _predicates(evidence.first, samples):
         if _explains(samples, predicate):
             message = f"gradient of {evidence.label} is wrong only where {words}"
@@ -30,20 +31,21 @@ def region(evidence: Evidence) -> Explanation | None:
     return None
 
 
-def _explains(samples: list[Sample], predicate: Predicate) -> bool:
-    wrong, inside, told, total = 0, 0, 0, 0
+def _explains(samples: Sequence[Sample], predicate: Predicate) -> bool:
+    wrong, right = 0, 0
     for sample in samples:
-        w = sample.wrong
         p = predicate(sample)
-        if bool((w & ~p).any()):
+        exceptions = int((p & sample.right).sum())
+        if not _inside(sample, predicate) or exceptions > _EXCEPTIONS * int(p.sum()):
             return False
-        # Where nothing is expected and nothing came, being right says nothing.
-        tells = (sample.expected.abs() > 0) | (sample.got.abs() > 0)
-        wrong += int(w.sum())
-        inside += int((p & tells).sum())
-        told += int(p.sum())
-        total += p.numel()
-    return inside - wrong <= _EXCEPTIONS * max(inside, 1) and told <= _LARGEST_SHARE * total
+        wrong += int(sample.wrong.sum())
+        right += int((~p & sample.right).sum())
+    return _log_ways(wrong, right) >= math.log(_UNLIKELY)
+
+
+def _log_ways(wrong: int, right: int) -> float:
+    """Logarithm of the number of ways in which so many could be wrong and right."""
+    return math.lgamma(wrong + right + 1) - math.lgamma(wrong + 1) - math.lgamma(right + 1)
 
 
 def _inside(sample: Sample, predicate: Predicate) -> bool:
@@ -51,27 +53,36 @@ def _inside(sample: Sample, predicate: Predicate) -> bool:
 
 
 def _predicates(first: Sample, samples: list[Sample]) -> Iterator[tuple[str, Predicate]]:
-    label = first.found.label
-    if first.leaf is not None and not first.leaf.is_complex():
-        yield from _of_values(label, samples)
-    yield from _of_places(label, first, samples)
+    labels = first.case.primals.labels
+    for number, label in sorted(enumerate(labels), key=lambda item: item[1] != first.found.label):
+        if not first.case.primals.leaves[number].is_complex() and all(_alike(s, number) for s in samples):
+            yield from _of_values(label, number, samples)
+    yield from _of_places(first.found.label, first, samples)
 
 
-def _of_values(label: str, samples: list[Sample]) -> Iterator[tuple[str, Predicate]]:
-    yield f"{label} < 0", lambda s: _x(s) < 0
-    yield f"{label} > 0", lambda s: _x(s) > 0
-    yield f"{label} = 0", lambda s: _x(s) == 0
-    wrong = torch.cat([_x(s)[s.wrong] for s in samples])
-    right = torch.cat([_x(s)[~s.wrong] for s in samples])
+def _alike(sample: Sample, number: int) -> bool:
+    """Whether an argument has an element for every element of the gradient."""
+    return sample.case.primals.leaves[number].shape == sample.expected.shape
+
+
+def _of_values(label: str, number: int, samples: list[Sample]) -> Iterator[tuple[str, Predicate]]:
+    def x(s: Sample) -> torch.Tensor:
+        return s.case.primals.leaves[number].detach().to(device="cpu", dtype=torch.float64)
+
+    yield f"{label} < 0", lambda s: x(s) < 0
+    yield f"{label} > 0", lambda s: x(s) > 0
+    yield f"{label} = 0", lambda s: x(s) == 0
+    wrong = torch.cat([x(s)[s.wrong] for s in samples])
+    right = torch.cat([x(s)[s.right] for s in samples])
     if right.numel() == 0:
         return
     for words, size in ((f"|{label}|", torch.abs), (label, torch.clone)):
         w, r = size(wrong), size(right)
         low, high = float(w.min()), float(w.max())
         if low > float(r.max()):
-            yield f"{words} > {_between(float(r.max()), low)}", lambda s, f=size, t=low: f(_x(s)) >= t
+            yield f"{words} > {_between(float(r.max()), low)}", lambda s, f=size, t=low: f(x(s)) >= t
         if high < float(r.min()):
-            yield f"{words} < {_between(high, float(r.min()))}", lambda s, f=size, t=high: f(_x(s)) <= t
+            yield f"{words} < {_between(high, float(r.min()))}", lambda s, f=size, t=high: f(x(s)) <= t
 
 
 def _between(low: float, high: float) -> str:
@@ -84,17 +95,18 @@ def _between(low: float, high: float) -> str:
 
 
 def _of_places(label: str, first: Sample, samples: list[Sample]) -> Iterator[tuple[str, Predicate]]:
-    for axis in range(first.expected.dim()):
+    failing = [s for s in samples if bool(s.wrong.any())]
+    dims = first.expected.dim() if all(s.expected.dim() == first.expected.dim() for s in samples) else 0
+    for axis in range(dims):
         where = f"the index of {label} in dimension {axis}"
         yield f"{where} is the first", lambda s, a=axis: _index(s, a) == 0
         yield f"{where} is the last", lambda s, a=axis: _index(s, a) == s.expected.shape[a] - 1
         yield f"{where} is odd", lambda s, a=axis: _index(s, a) % 2 == 1
         yield f"{where} is even", lambda s, a=axis: _index(s, a) % 2 == 0
-        if all(s.expected.dim() == first.expected.dim() for s in samples):
-            start = min(int(_index(s, axis)[s.wrong].min()) for s in samples if bool(s.wrong.any()))
-            if start > 0:
-                yield f"{where} is {start} or beyond", lambda s, a=axis, t=start: _index(s, a) >= t
-    flat = min(int(s.wrong.reshape(-1).nonzero()[0]) for s in samples if bool(s.wrong.any()))
+        start = min(int(_index(s, axis)[s.wrong].min()) for s in failing)
+        if start > 0:
+            yield f"{where} is {start} or beyond", lambda s, a=axis, t=start: _index(s, a) >= t
+    flat = min(int(s.wrong.reshape(-1).nonzero()[0]) for s in failing)
     if flat > 0:
         words = f"the position in the flattened {label} is {flat} or beyond"
         yield words, lambda s, t=flat: torch.arange(s.expected.numel()).reshape(s.expected.shape) >= t
@@ -106,13 +118,8 @@ def _index(sample: Sample, axis: int) -> torch.Tensor:
     return torch.arange(sample.expected.shape[axis]).reshape(shape).expand(sample.expected.shape)
 
 
-def _x(sample: Sample) -> torch.Tensor:
-    assert sample.leaf is not None
-    return sample.leaf.detach().to(device="cpu", dtype=torch.float64)
-
-
 def few_elements(evidence: Evidence) -> Explanation | None:
-    """Only a few elements are wrong; they are named."""
+    """Only a few elements are wrong, the same ones in all cases of this shape; they are named."""
     sample = evidence.first
     if not sample.elementwise:
         return None
@@ -120,9 +127,22 @@ def few_elements(evidence: Evidence) -> Explanation | None:
     count = int(wrong.sum())
     if count == 0 or count > _FEW or count > 0.5 * wrong.numel():
         return None
-    places = ", ".join(str([int(i) for i in place]) for place in wrong.nonzero())
-    message = f"gradient of {evidence.label} is wrong in {count} of {wrong.numel()} elements: {places}"
-    return Explanation(Fault.WRONG_ELEMENTS, message)
+    alike = [s for s in evidence.samples if s.elementwise and s.expected.shape == sample.expected.shape]
+    elsewhere = any(bool((s.wrong & ~wrong).any()) for s in alike)
+    if elsewhere:
+        return None
+    return Explanation(Fault.WRONG_ELEMENTS, _few_in_words(sample), holds=_has_wrong, retold=_few_in_words)
+
+
+def _few_in_words(sample: Sample) -> str:
+    wrong = sample.wrong
+    places = [str([int(i) for i in place]) for place in wrong.nonzero()]
+    listed = ", ".join(places[:_FEW]) + (" …" if len(places) > _FEW else "")
+    return f"gradient of {sample.found.label} is wrong in {len(places)} of {wrong.numel()} elements: {listed}"
+
+
+def _has_wrong(sample: Sample) -> bool:
+    return sample.elementwise and bool(sample.wrong.any())
 
 
 def _share(evidence: Evidence) -> tuple[str, ...]:
@@ -132,17 +152,19 @@ def _share(evidence: Evidence) -> tuple[str, ...]:
 
 def unknown(evidence: Evidence) -> Explanation:
     """No hypothesis explains it: the evidence instead of a guess."""
-    sample = evidence.first
+    return Explanation(Fault.UNKNOWN, _at_a_loss(evidence.first), retold=_at_a_loss)
+
+
+def _at_a_loss(sample: Sample) -> str:
+    label = sample.found.label
     if not sample.elementwise:
-        detail = sample.found.detail or f"{evidence.label} disagrees with {sample.found.oracle}"
-        return Explanation(Fault.UNKNOWN, detail)
+        return sample.found.detail or f"{label} disagrees with {sample.found.oracle}"
     wrong = sample.wrong
+    message = f"gradient of {label} is wrong in {int(wrong.sum())} of {wrong.numel()} elements, in no pattern that was recognised"
+    if wrong.numel() < 2:
+        return message
     got, expected = sample.got.reshape(-1), torch.nan_to_num(sample.expected).reshape(-1).to(sample.got.dtype)
     size = float(expected.abs().square().sum())
     c = float((got * expected.conj()).sum().real) / size if size else 0.0
     residual = float((got - c * expected).abs().square().sum() ** 0.5) / (float(got.abs().square().sum() ** 0.5) or 1.0)
-    message = (
-        f"gradient of {evidence.label} is wrong in {int(wrong.sum())} of {wrong.numel()} elements, in no pattern that "
-        f"was recognised; the closest multiple of the right one is {c:.3g}, which leaves {residual:.0%} unexplained"
-    )
-    return Explanation(Fault.UNKNOWN, message)
+    return f"{message}; the closest multiple of the right one is {c:.3g}, which leaves {residual:.0%} unexplained"

@@ -9,11 +9,14 @@ from fractions import Fraction
 import torch
 
 from gradharness.diagnosis.evidence import Evidence, Explanation, Sample, close
-from gradharness.diagnosis.shapes import separating_shape
 from gradharness.model.verdict import Fault
 
 _RATIO_ACCURACY = 1e-6
 _LARGEST_DENOMINATOR = 12
+_SAME_PLACES = 3  # samples of one shape that have to show the same factors
+_TELLING = 1e-2  # share of the largest element from which on an element tells its factor
+_FACTOR_ACCURACY = 1e-4
+_SHOWN = 4
 
 
 def factor(evidence: Evidence) -> Explanation | None:
@@ -25,27 +28,36 @@ def factor(evidence: Evidence) -> Explanation | None:
     sizes = _shape_factor(evidence, values)
     if sizes is not None:
         words, function = sizes
-        message = f"gradient of {evidence.label} is {words} times the right one"
-        return Explanation(Fault.CONSTANT_FACTOR, message, holds=lambda s: _is_multiple(s, function(s)))
+
+        def retold(s: Sample) -> str:
+            return f"gradient of {s.found.label} is {words.format(function(s))} times the right one"
+
+        return Explanation(
+            Fault.CONSTANT_FACTOR,
+            retold(evidence.first),
+            holds=lambda s: _is_multiple(s, _predicted(function, s)),
+            everywhere=True,
+            retold=retold,
+        )
     c = values[0]
-    if any(abs(v - c) > _RATIO_ACCURACY * abs(c) for v in values) or separating_shape(evidence) is not None:
+    if any(abs(v - c) > _RATIO_ACCURACY * abs(c) for v in values):
         return None
     if abs(c + 1) <= _RATIO_ACCURACY:
         message = f"gradient of {evidence.label} has the wrong sign: it is -1 times the right one"
-        return Explanation(Fault.SIGN, message, holds=lambda s: _is_multiple(s, -1.0))
+        return Explanation(Fault.SIGN, message, holds=lambda s: _is_multiple(s, -1.0), everywhere=True)
     message = f"gradient of {evidence.label} is {_in_words(c)} times the right one"
-    return Explanation(Fault.CONSTANT_FACTOR, message, holds=lambda s: _is_multiple(s, c))
+    return Explanation(Fault.CONSTANT_FACTOR, message, holds=lambda s: _is_multiple(s, c), everywhere=True)
 
 
 def _ratio(sample: Sample) -> float | None:
     """Least-squares c, if c·expected is exactly what came."""
-    if not sample.elementwise or sample.expected.is_complex() or not bool(sample.got.isfinite().all()):
+    if not sample.elementwise or not bool(sample.got.isfinite().all()):
         return None
     expected = torch.nan_to_num(sample.expected)
-    size = float(expected.square().sum())
+    size = float(expected.abs().square().sum())
     if size == 0.0:
         return None
-    c = float((sample.got.to(expected.dtype) * expected).sum()) / size
+    c = float((sample.got.to(expected.dtype) * expected.conj()).sum().real) / size
     return c if _is_multiple(sample, c) and c != 0.0 else None
 
 
@@ -64,13 +76,18 @@ def _shape_factor(evidence: Evidence, values: list[float]) -> tuple[str, Callabl
     if max(values) - min(values) <= _RATIO_ACCURACY * abs(values[0]):
         return None
     for words, function in _candidates(evidence.first):
-        try:
-            predicted = [function(s) for s in evidence.samples]
-        except (IndexError, ZeroDivisionError, ValueError):
-            continue
+        predicted = [_predicted(function, s) for s in evidence.samples]
         if all(abs(p - v) <= 1e-5 * abs(v) for p, v in zip(predicted, values, strict=True)):
-            return words.format(function(evidence.first)), function
+            return words, function
     return None
+
+
+def _predicted(function: Callable[[Sample], float], sample: Sample) -> float:
+    """NaN where the size does not exist, or is too small for the formula."""
+    try:
+        return function(sample)
+    except (IndexError, ZeroDivisionError, ValueError):
+        return math.nan
 
 
 def _candidates(sample: Sample) -> Iterator[tuple[str, Callable[[Sample], float]]]:
@@ -94,6 +111,41 @@ def _sizes(sample: Sample) -> Iterator[tuple[str, Callable[[Sample], int]]]:
     for number in sample.case.differentiable:
         name = sample.case.output_labels[number]
         yield f"the number of elements of {name}", lambda s, n=number: s.case.outputs[n].numel()
+
+
+def factor_of_place(evidence: Evidence) -> Explanation | None:
+    """Every element is off by a factor of its own, which is the same for all values."""
+    same = [s for s in evidence.samples if s.elementwise and s.expected.shape == evidence.first.expected.shape]
+    if len(same) < _SAME_PLACES or not all(s.elementwise for s in evidence.samples):
+        return None
+    factors = _factors(same[0])
+    if factors is None or any(not _off_by(s, factors) for s in same):
+        return None
+    shown: dict[str, str] = {}
+    for place, c in zip(factors.isfinite().nonzero().tolist(), factors[factors.isfinite()].tolist(), strict=True):
+        shown.setdefault(f"{c:.4g}", f"{c:.4g} at {place}")
+    if len(shown) < 2:
+        return None
+    listed = ", ".join([*shown.values()][:_SHOWN]) + (" …" if len(shown) > _SHOWN else "")
+    message = f"gradient of {evidence.label} is off by a factor that depends on the position alone: {listed}"
+    return Explanation(Fault.WRONG_ELEMENTS, message)
+
+
+def _factors(sample: Sample) -> torch.Tensor | None:
+    """got / expected where that says something; NaN elsewhere."""
+    expected, got = sample.expected, sample.got
+    if expected.is_complex() or not bool(got.isfinite().all()):
+        return None
+    telling = expected.abs() > _TELLING * float(torch.nan_to_num(expected).abs().max())
+    return torch.where(telling & expected.isfinite(), got.to(expected.dtype) / expected, torch.nan)
+
+
+def _off_by(sample: Sample, factors: torch.Tensor) -> bool:
+    own = _factors(sample)
+    if own is None:
+        return False
+    both = own.isfinite() & factors.isfinite()
+    return bool(both.any()) and bool(((own - factors).abs()[both] <= _FACTOR_ACCURACY).all())
 
 
 def _in_words(c: float) -> str:

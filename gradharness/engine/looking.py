@@ -133,6 +133,8 @@ def _raised(error: SubjectError) -> Discrepancy:
         fault, detail = Fault.WRONG_COUNT, text
     elif isinstance(error, BackwardRaised) and "invalid gradient" in text and "shape" in text:
         fault, detail = Fault.WRONG_SHAPE, text
+    elif isinstance(error, BackwardRaised) and "expected Variable or None" in text:
+        fault, detail = Fault.WRONG_TYPE, f"backward returns something that is no tensor: {text}"
     return Discrepancy(label=error.phase, fault=fault, detail=detail)
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
 
@@ -14,26 +13,23 @@ from gradharness.model.subject import Gradients, Linearization, Primals, RawRetu
 
 @dataclass(slots=True)
 class Meter:
-    """Seconds and calls spent inside other people's code."""
+    """Seconds and calls spent inside other people's code: ``with meter:``; a block within a block counts once."""
 
     seconds: float = 0.0
     calls: int = 0
-    _running: bool = field(default=False, repr=False)
+    _depth: int = field(default=0, repr=False)
+    _started: float = field(default=0.0, repr=False)
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Counts a block; a block within a block counts once."""
-        if self._running:
-            yield
-            return
-        self._running = True
-        self.calls += 1
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds += time.perf_counter() - started
-            self._running = False
+    def __enter__(self) -> None:
+        self._depth += 1
+        if self._depth == 1:
+            self.calls += 1
+            self._started = time.perf_counter()
+
+    def __exit__(self, *_error: object) -> None:
+        self._depth -= 1
+        if not self._depth:
+            self.seconds += time.perf_counter() - self._started
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,25 +58,25 @@ class Metered:
 
     def outputs(self, primals: Primals) -> Tensors:
         """The subject's own."""
-        with self.meter.running():
+        with self.meter:
             self._seed()
             return self.subject.outputs(primals)
 
     def linearize(self, primals: Primals) -> Linearization:
         """The subject's own, with a counted pullback."""
-        with self.meter.running():
+        with self.meter:
             self._seed()
             linearization = self.subject.linearize(primals)
 
         def pullback(cotangents: Sequence[torch.Tensor]) -> Gradients:
-            with self.meter.running():
+            with self.meter:
                 return linearization.pullback(cotangents)
 
-        return replace(linearization, pullback=pullback)
+        return Linearization(linearization.outputs, linearization.labels, linearization.differentiable, pullback)
 
     def raw_returns(self, primals: Primals, cotangents: Sequence[torch.Tensor]) -> tuple[RawReturn, ...]:
         """The subject's own."""
-        with self.meter.running():
+        with self.meter:
             self._seed()
             return self.subject.raw_returns(primals, cotangents)
 

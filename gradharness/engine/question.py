@@ -54,6 +54,8 @@ def ask(subject: AnySubject, inputs: Inputs | None, reference: AnySubject | None
         UsageError: For inputs that no domain can be made of, examples on which the forward or the reference raises, a
             reference with other outputs, a forward without tensor outputs.
     """
+    if surrogate and reference is None:
+        raise UsageError("surrogate=True without a reference: give reference=, whose autograd is the gradient meant")
     adapted = as_subject(subject)
     other = None if reference is None else as_subject(reference)
     notes: list[str] = []

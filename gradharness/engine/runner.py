@@ -41,7 +41,7 @@ def run(question: Question, items: Sequence[Item], settings: RunSettings, emit: 
     deadline = started + settings.time_limit if settings.time_limit is not None else float("inf")
     emit(RunStarted(question.subject.name, tuple(items), question.domain.describe(), settings.seed))
     results = []
-    with _random_state_kept():
+    with random_state_kept():
         for number, item in enumerate(items):
             emit(CheckStarted(item))
             # What is left is shared evenly, so that the first checks leave something to the last.
@@ -64,7 +64,8 @@ def run(question: Question, items: Sequence[Item], settings: RunSettings, emit: 
 
 
 @contextmanager
-def _random_state_kept() -> Iterator[None]:
+def random_state_kept() -> Iterator[None]:
+    """Gives torch's global generators back as they were: a random subject draws from them."""
     cpu = torch.get_rng_state()
     started = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     cuda = torch.cuda.get_rng_state_all() if started else None

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import hypothesis
 from hypothesis import HealthCheck, Phase, Verbosity
 from hypothesis.errors import Flaky
 
-from gradharness.diagnosis import Evidence, Explanation, Sample, diagnose
+from gradharness.diagnosis import Evidence, Explanation, Sample, diagnose, right_samples
 from gradharness.engine.looking import Look, Looker
 from gradharness.engine.settings import Profile
+from gradharness.engine.neighbours import companions_of, simpler, size_of
 from gradharness.inputs.plain import plain_recipe
-from gradharness.inputs.recipe import CotangentStyle, Recipe, example_recipe
+from gradharness.inputs.recipe import Recipe, example_recipe
 from gradharness.inputs.strategies import recipes
-from gradharness.inputs.styles import Style
 from gradharness.model.verdict import Discrepancy, Verdict
 
 # A smaller witness has to be wrong by this much of the first one's excess, or by this many tolerances: shrinking would
 # otherwise slide along the error down to the threshold.
 _KEPT_EXCESS = 10.0
 _COMPANIONS = 6
+_OWN_SHARE = 0.4  # of the shrinks, for what Hypothesis leaves
 
 
 class _Found(Exception):
@@ -109,6 +110,10 @@ class Search:
     _best: Failure | None = None
     _shrinks: int = 0
     _shrink_deadline: float = float("inf")
+    _reserve: int = 0
+
+    def __post_init__(self) -> None:
+        self._reserve = round(_OWN_SHARE * self.budget.shrinks)
 
     @property
     def examples(self) -> int:
@@ -124,6 +129,8 @@ class Search:
             if self._failure is None:
                 self._consider(recipe)
         self._draw()
+        self._reserve = 0
+        self._simplify()
         return self._best
 
     def _first_recipes(self) -> Iterator[Recipe]:
@@ -167,12 +174,15 @@ class Search:
             if now > self.deadline:
                 self.tally.out_of_time = True
             return self.tally.out_of_time
-        return self._shrinks >= self.budget.shrinks or now > self._shrink_deadline
+        return self._shrinks >= self.budget.shrinks - self._reserve or now > self._shrink_deadline
 
     def _first(self, look: Look) -> bool:
         assert look.observation is not None
+        companions = [self.looker.look(r) for r in companions_of(look, self.looker.domain, self.seed)]
+        look = _clearest(look, companions)
+        assert look.observation is not None
         found = look.observation.discrepancies[0]
-        explanation = self._explain(look, found)
+        explanation = self._explain(look, found, companions)
         self._failure = self._best = Failure(look, found, explanation)
         self._shrink_deadline = time.monotonic() + self.budget.shrink_seconds
         return True
@@ -186,48 +196,57 @@ class Search:
             plain = found.excess >= min(_KEPT_EXCESS, 0.5 * first.found.excess)
             same = look.case is None or first.explanation.holds(Sample(look.case, found))
             if plain and same:
-                if self._best is None or _size(look) <= _size(self._best.look):
-                    self._best = Failure(look, found, _reworded(first.explanation, found))
+                if self._best is None or size_of(look) <= size_of(self._best.look):
+                    self._best = Failure(look, found, _reworded(first.explanation, look, found))
                 return True
         return False
 
-    def _explain(self, look: Look, found: Discrepancy) -> Explanation:
+    def _explain(self, look: Look, found: Discrepancy, companions: Sequence[Look]) -> Explanation:
         if look.case is None:
             assert found.fault is not None
             return Explanation(found.fault, found.detail)
         samples = [Sample(look.case, found)]
         passing = [p.case for p in self.tally.passing if p.case is not None]
-        if found.fault is None:
-            for recipe in self._companions(look.recipe):
-                companion = self.looker.look(recipe)
-                if companion.case is None or companion.observation is None:
-                    continue
-                if companion.observation.verdict is Verdict.PASS:
-                    passing.append(companion.case)
-                same = [d for d in companion.observation.discrepancies if d.label == found.label and d.fault is None]
-                samples += [Sample(companion.case, d) for d in same[:1]] if companion.failed else []
-        evidence = Evidence(self.looker.setting, self.looker.check.name, tuple(samples), tuple(passing))
-        return diagnose(evidence)
+        for other in companions:
+            if other is look or other.case is None or other.observation is None:
+                continue
+            if other.observation.verdict is Verdict.PASS:
+                passing.append(other.case)
+            same = [d for d in other.observation.discrepancies if d.label == found.label and d.fault is None]
+            samples += [Sample(other.case, d) for d in same[:1]] if other.failed else []
+        setting = self.looker.setting
+        right = () if found.fault is not None else right_samples(setting, found.label, passing[-_COMPANIONS:])
+        return diagnose(Evidence(setting, self.looker.check.name, tuple(samples), tuple(passing), right))
 
-    def _companions(self, recipe: Recipe) -> Iterator[Recipe]:
-        """Cases like a failing one, and unlike it: other values, other sizes."""
-        domain = self.looker.domain
-        plain = plain_recipe(domain, own=False)
-        base = plain_recipe(domain, own=True) if recipe.example else recipe
-        arguments = base.arguments if recipe.example else recipe.arguments
-        general = replace(base, style=plain.style, cotangent=CotangentStyle.NORMAL, arguments=arguments)
-        yield replace(general, seed=self.seed + 1)
-        yield replace(general, seed=self.seed + 2)
-        yield replace(general, seed=self.seed + 3, style=base.style)
-        yield replace(general, seed=self.seed + 4, sizes=plain.sizes)
-        smaller = tuple((name, max(1, size - 1)) for name, size in plain.sizes)
-        yield replace(general, seed=self.seed + 5, sizes=smaller)
-        larger = tuple((name, size + 3) for name, size in plain.sizes)
-        yield replace(general, seed=self.seed + 6, sizes=larger)
+    def _simplify(self) -> None:
+        """Own shrinking, greedy: whatever makes the best witness smaller, until nothing does."""
+        improved = True
+        while improved and self._best is not None:
+            best = self._best
+            improved = False
+            for recipe in simpler(best.look.recipe, self.looker.domain):
+                if self._exhausted():
+                    return
+                self._consider(recipe)
+                if self._best is not best:
+                    improved = size_of(self._best.look) < size_of(best.look)
+                    break
 
 
-def _reworded(explanation: Explanation, found: Discrepancy) -> Explanation:
-    """What a check says of a fault itself has the particulars of its own case."""
+def _clearest(look: Look, companions: Sequence[Look]) -> Look:
+    """The look itself, or one that tells of elements what this tells of a direction only."""
+    for one in (look, *companions):
+        if one.failed and one.observation is not None:
+            found = one.observation.discrepancies[0]
+            if one.case is None or found.fault is not None or found.expected is not None or found.got is not None:
+                return one
+    return look
+
+
+def _reworded(explanation: Explanation, look: Look, found: Discrepancy) -> Explanation:
+    """A sentence with the particulars of its own case is told anew for another one."""
+    if explanation.retold is not None and look.case is not None:
+        return replace(explanation, message=explanation.retold(Sample(look.case, found)))
     return replace(explanation, message=found.detail) if found.fault is not None else explanation
 
 
@@ -242,16 +261,4 @@ def _quiet(examples: int) -> hypothesis.settings:
         print_blob=False,
         report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
-    )
-
-
-def _size(look: Look) -> tuple[int, int, int, int]:
-    """What makes a witness easier to read: fewer elements, simpler values, a plain seed."""
-    leaves = look.primals.leaves
-    styles = list(Style)
-    return (
-        int(look.recipe.example and sum(x.numel() for x in leaves) > 4),
-        sum(x.numel() for x in leaves),
-        styles.index(look.recipe.style),
-        look.recipe.seed,
     )

@@ -170,7 +170,7 @@ class Directions(Sequence[Tensors]):
         count: How many there are.
     """
 
-    __slots__ = ("_count", "_kinds", "_leaves", "_seed")
+    __slots__ = ("_count", "_kinds", "_leaves", "_lengths", "_seed")
 
     def __init__(
         self, recipe: Recipe, leaves: Sequence[torch.Tensor], *, kinds: Sequence[Kind] = (), count: int = 16
@@ -179,6 +179,7 @@ class Directions(Sequence[Tensors]):
         self._leaves = tuple(leaves)
         self._kinds = tuple(kinds) or (Kind.PLAIN,) * len(self._leaves)
         self._count = count
+        self._lengths: tuple[float, ...] = ()  # one per leaf, once a direction has been asked for
 
     def __len__(self) -> int:
         return self._count
@@ -193,9 +194,11 @@ class Directions(Sequence[Tensors]):
         if not -self._count <= item < self._count:
             raise IndexError(f"direction {item} of {self._count}")
         number = item % self._count
+        # A power of two leaves the drawn numbers as short as they are.
+        self._lengths = self._lengths or tuple(2.0 ** round(math.log2(spread(leaf))) for leaf in self._leaves)
         return tuple(
-            _tangent(leaf, kind, values.generator(self._seed, f"direction {number}.{i}"))
-            for i, (leaf, kind) in enumerate(zip(self._leaves, self._kinds, strict=True))
+            _tangent(leaf, kind, values.generator(self._seed, f"direction {number}.{i}"), length)
+            for i, (leaf, kind, length) in enumerate(zip(self._leaves, self._kinds, self._lengths, strict=True))
         )
 
 
@@ -209,22 +212,22 @@ def spread(t: torch.Tensor) -> float:
     """Length of a step in each element: standard deviation, but no less than a sixteenth of the rms."""
     if t.numel() == 0:
         return 1.0
-    magnitudes = t.detach().to(torch.complex128 if t.is_complex() else torch.float64)
-    rms = float(magnitudes.abs().square().mean()) ** 0.5
-    std = float((magnitudes - magnitudes.mean()).abs().square().mean()) ** 0.5
+    flat = t.detach().to(torch.complex128 if t.is_complex() else torch.float64).reshape(-1)
+    square = float(torch.vdot(flat, flat).real) / flat.numel()
+    mean = math.hypot(*torch.view_as_real(flat.mean()).tolist()) if flat.is_complex() else float(flat.mean())
+    # Cancellation is no matter: where it sets in, the sixteenth of the rms is larger.
+    std, rms = math.sqrt(max(square - mean * mean, 0.0)), math.sqrt(square)
     sigma = max(std, rms / 16, 2.0**-10 if rms == 0 else 0.0)
     return sigma if 0 < sigma < math.inf else 1.0
 
 
-def _tangent(leaf: torch.Tensor, kind: Kind, g: torch.Generator) -> torch.Tensor:
+def _tangent(leaf: torch.Tensor, kind: Kind, g: torch.Generator, length: float) -> torch.Tensor:
     v = values.signed(leaf.shape, g)
     if leaf.is_complex():
         v = torch.complex(v, values.signed(leaf.shape, g))
     elif kind in SQUARE_KINDS and leaf.dim() >= 2 and leaf.shape[-1] == leaf.shape[-2]:
         v = v.tril() if kind is Kind.LOWER else v.tril() + v.tril(-1).mT
-    # A power of two leaves the drawn numbers as short as they are.
-    sigma = 2.0 ** round(math.log2(spread(leaf)))
-    return (v * sigma).to(dtype=leaf.dtype, device=leaf.device)
+    return v.mul_(length).to(dtype=leaf.dtype, device=leaf.device)
 
 
 def _plain(value: object) -> object:

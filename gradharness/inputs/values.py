@@ -106,11 +106,10 @@ def draw_cotangent(sizes: Sizes, style: CotangentStyle, g: torch.Generator) -> t
 
 
 def signed(sizes: Sizes, g: torch.Generator) -> torch.Tensor:
-    """Signs times magnitudes in (0.5, 1.5): neither small elements nor pairs that cancel."""
-    shape = tuple(sizes)
-    magnitude = 0.5 + torch.rand(shape, generator=g, dtype=torch.float64)
-    sign = torch.randint(0, 2, shape, generator=g) * 2 - 1
-    return short(magnitude, 12) * sign
+    """Signs times magnitudes in (0.5, 1.5), of 14 bits: neither small elements nor pairs that cancel."""
+    # An odd multiple of 2^-13 in (-1, 1), moved away from zero by a half: one draw gives sign and magnitude.
+    t = torch.randint(-(2**12), 2**12, tuple(sizes), generator=g, dtype=torch.float64).add_(0.5).mul_(2.0**-12)
+    return t.add_(t.sign(), alpha=0.5)
 
 
 def _plain(spec: TensorSpec, sizes: Sizes, style: Style, g: torch.Generator) -> torch.Tensor:

@@ -36,6 +36,7 @@ class Fault(StrEnum):
     OUTPUT_DROPPED = "output's cotangent dropped"
     OUTPUTS_CROSSED = "outputs' cotangents crossed"
     TRANSPOSED = "transposed"
+    MISSING_CONJUGATE = "missing conjugate"
     MISSING_REDUCTION = "missing reduction"
     SWAPPED_GRADIENTS = "other argument's gradient"
     WRONG_REGION = "wrong in a region"

@@ -16,6 +16,8 @@ from gradharness.numerics.noise import beside
 # Round-off of a gradient that takes a few dozen operations, in units of eps times the tensor's rms. What it does not
 # cover (cancellation, long sums) is measured by ``conditioning`` once there is a mismatch to explain.
 _ROUND_OFF = 64.0
+_ROUND_OFF_LOW = 4.0
+_SINGLE = 1e-10
 _PATTERNS = 3
 
 
@@ -117,7 +119,12 @@ def roundoff(
             if h is not None and h.shape == g.shape:
                 torch.maximum(total, torch.nan_to_num((g - h).abs(), nan=0.0).to(total.dtype), out=total)
     floors = _floors(case, there)
-    return tuple(s + _ROUND_OFF * eps * floor for s, floor in zip(spread, floors, strict=True))
+    return tuple(s + _round_off(eps) * floor for s, floor in zip(spread, floors, strict=True))
+
+
+def _round_off(eps: float) -> float:
+    """Round-off of a few dozen operations relative to their terms; in low precision only that of the last few."""
+    return (_ROUND_OFF if eps < _SINGLE else _ROUND_OFF_LOW) * eps
 
 
 def _floors(case: Case, there: Callable[[Primals, Tensors], Gradients | None]) -> list[float]:

@@ -21,7 +21,7 @@ def call_forward(function: Callable[..., object], arguments: Sequence[object]) -
         return function(*arguments)
     except GradharnessError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ForwardRaised(error) from error
 
 
@@ -35,7 +35,7 @@ def call_backward(function: Callable[..., object], arguments: Sequence[object]) 
         return function(*arguments)
     except GradharnessError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BackwardRaised(error) from error
 
 

@@ -2,7 +2,7 @@
 
 import torch
 from gradharness.model.verdict import Fault
-from planting import Planted, function, layer, planted, randn
+from tests.faults.planting import Planted, function, layer, planted, randn
 
 X = randn((3, 4))
 XY = randn((3, 4), (3, 4))
@@ -56,11 +56,10 @@ FAULTS = [
     *product(
         "wrong shape", lambda x, y, g: (g * y, (g * x).reshape(-1, 1)[:-1]), forms="function pair", fault=Fault.WRONG_SHAPE
     ),
-    *planted(
-        "forward wrong, backward consistent",
-        lambda x: 1.001 * x.exp(),
-        lambda x, g: 1.001 * g * x.exp(),
-        lambda x, g: 1.001 * g * x.exp(),
+    Planted(
+        name="forward wrong, backward consistent",
+        wrong=function(lambda x: 1.001 * x.exp(), lambda x, g: 1.001 * g * x.exp()),
+        right=EXP,
         inputs=X,
         check="value",
         fault=Fault.WRONG_FORWARD,

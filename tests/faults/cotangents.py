@@ -2,7 +2,7 @@
 
 import torch
 from gradharness.model.verdict import Fault
-from planting import planted, randn
+from tests.faults.planting import planted, randn
 
 X = randn((3, 4))
 

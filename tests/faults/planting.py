@@ -1,6 +1,5 @@
 """A planted fault: a wrong backward, its correct twin, and what the harness has to say of it."""
 
-import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -73,7 +72,7 @@ def function(forward: Callable, backward: Callable) -> Callable:
         def backward(ctx, *cotangents):
             return backward(*ctx.saved_tensors, *cotangents)
 
-    Planted.forward.__signature__ = inspect.signature(forward)
+    Planted.forward.__signature__ = named(forward, "ctx")
     return Planted.apply
 
 
@@ -89,27 +88,29 @@ def layer(forward: Callable, backward: Callable) -> object:
             returned = backward(*self.saved, *cotangents)
             self.gradients = returned if isinstance(returned, tuple) else (returned,)
 
-    names = [inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY), *inspect.signature(forward).parameters.values()]
-    Layer.forward.__signature__ = inspect.Signature([names[0], *(p.replace(kind=p.POSITIONAL_ONLY) for p in names[1:])])
+    Layer.forward.__signature__ = named(forward, "self")
     return manual(Layer, gradients=lambda obj: dict(enumerate(obj.gradients)))
 
 
-def unpacked(backward: Callable, forward: Callable) -> Callable:
-    """The backward as a vjp of its own: ``(primals, cotangents)``."""
-    del forward
+def two_functions(forward: Callable, backward: Callable) -> object:
+    """A forward and its vjp, told by ``pair``."""
 
-    @functools.wraps(backward)
     def vjp(primals, cotangents):
         return backward(*primals, *cotangents)
 
-    del vjp.__wrapped__
-    return vjp
+    return pair(forward, vjp)
+
+
+def named(forward: Callable, first: str) -> inspect.Signature:
+    """The signature of ``forward`` with a receiver in front."""
+    names = [first, *inspect.signature(forward).parameters]
+    return inspect.Signature([inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY) for name in names])
 
 
 FORMS: dict[str, Callable] = {
     "function": function,
     "manual": layer,
-    "pair": lambda forward, backward: pair(forward, unpacked(backward, forward)),
+    "pair": two_functions,
 }
 
 
