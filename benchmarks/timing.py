@@ -11,22 +11,20 @@ Contestant = Callable[[], Callable[[], object]]
 
 
 def medians(contestants: Mapping[str, Contestant], *, rounds: int, seconds: float = 30.0) -> dict[str, float]:
-    """Median seconds of one call of each.
+    """Median seconds of one call of each, right after an untimed call of the same: a search calls again and again.
 
     Args:
         contestants: By name.
-        rounds: Most calls of each.
+        rounds: Most timed calls of each.
         seconds: No further round is begun after so long, once there were five.
     """
-    for prepare in contestants.values():
-        for _ in range(3):
-            prepare()()
     spent: dict[str, list[float]] = {name: [] for name in contestants}
     begin = time.perf_counter()
     for number in range(rounds):
         if number >= 5 and time.perf_counter() - begin > seconds:
             break
         for name, prepare in contestants.items():
+            prepare()()
             call = prepare()
             started = time.perf_counter()
             call()

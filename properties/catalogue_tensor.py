@@ -37,12 +37,13 @@ REDUCTIONS = [
     reduction("norm inf", lambda x: L.vector_norm(x, float("inf"), -1), reference=lambda x: x.abs().amax(-1)),
     reduction("norm frobenius", L.matrix_norm),
     reduction("normalize", lambda x: F.normalize(x, dim=-1), reference=lambda x: x / x.norm(
-        dim=-1, keepdim=True).clamp(min=1e-12)),
+        dim=-1, keepdim=True).clamp(min=1e-12), smallest=2),
     reduction("logsumexp", lambda x: x.logsumexp(-1), reference=lambda x: x.exp().sum(-1).log()),
     reduction("logcumsumexp", lambda x: x.logcumsumexp(-1)),
     reduction("amax", lambda x: x.amax(-1), reference=lambda x: x.max(-1).values),
     reduction("amin", lambda x: x.amin(-1), reference=lambda x: x.sort(-1).values[:, 0]),
-    reduction("max", lambda x: x.max(-1), reference=lambda x: x.topk(1, -1).values[:, 0]),
+    reduction("max", lambda x: x.max(-1)),
+    reduction("max values", lambda x: x.max(-1).values, reference=lambda x: x.topk(1, -1).values[:, 0]),
     reduction("max all", torch.max),
     reduction("aminmax", lambda x: tuple(torch.aminmax(x, dim=-1))),
     reduction("median", lambda x: x.median(-1).values, reference=lambda x: x.sort(-1).values[:, (x.shape[-1] - 1) // 2]),
@@ -59,7 +60,7 @@ REDUCTIONS = [
     reduction("dist", lambda x, y: torch.dist(x, y), X, X, reference=lambda x, y: (x - y).square().sum().sqrt()),
     reduction("cdist", lambda x, y: torch.cdist(x, y), Arg(shape=("n", "k")), Arg(shape=("m", "k"))),
     reduction("pdist", F.pdist, Arg(shape=("n", "k")), smallest=2),
-    reduction("cosine_similarity", lambda x, y: F.cosine_similarity(x, y, dim=-1), X, X),
+    reduction("cosine_similarity", lambda x, y: F.cosine_similarity(x, y, dim=-1), X, X, smallest=2),
 ]
 
 
@@ -77,16 +78,16 @@ def _layer_norm(x, w, b):
 
 softmax = _of("softmax and normalisation")
 SOFTMAX = [
-    softmax("softmax", lambda x: x.softmax(-1), reference=lambda x: x.exp() / x.exp().sum(-1, keepdim=True)),
+    softmax("softmax", lambda x: x.softmax(-1), reference=lambda x: x.exp() / x.exp().sum(-1, keepdim=True), smallest=2),
     softmax("softmax wide", lambda x: x.softmax(-1), Arg(shape=(2, 40)), reference=lambda x: (
         x - x.logsumexp(-1, keepdim=True)).exp()),
-    softmax("softmin", lambda x: F.softmin(x, -1)),
-    softmax("log_softmax", lambda x: x.log_softmax(-1), reference=lambda x: x - x.logsumexp(-1, keepdim=True)),
-    softmax("layer_norm", lambda x, w, b: F.layer_norm(x, (x.shape[-1],), w, b), X, V, V, reference=_layer_norm),
+    softmax("softmin", lambda x: F.softmin(x, -1), smallest=2),
+    softmax("log_softmax", lambda x: x.log_softmax(-1), reference=lambda x: x - x.logsumexp(-1, keepdim=True), smallest=2),
+    softmax("layer_norm", lambda x, w, b: F.layer_norm(x, (x.shape[-1],), w, b), X, V, V, reference=_layer_norm, smallest=2),
     softmax("layer_norm wide", lambda x, w, b: F.layer_norm(x, (x.shape[-1],), w, b), Arg(shape=(2, 33)),
             Arg(shape=(33,)), Arg(shape=(33,)), reference=_layer_norm),
     softmax("rms_norm", lambda x, w: F.rms_norm(x, (x.shape[-1],), w, 1e-6), X, V, reference=lambda x, w: (
-        x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt() * w)),
+        x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt() * w), smallest=2),
     softmax("group_norm", lambda x: F.group_norm(x, 2), Arg(shape=("n", 4, "m")), smallest=2),
     softmax("batch_norm", lambda x: F.batch_norm(x, None, None, training=True), smallest=2, reference=lambda x: (
         (x - x.mean(0)) / (x.var(0, correction=0) + 1e-5).sqrt())),
@@ -114,7 +115,7 @@ LOSSES = [
     loss("hinge_embedding", lambda x: F.hinge_embedding_loss(x, -torch.ones_like(x)), Arg(specials=(1.0,)),
          reference=lambda x: torch.relu(1 - x).mean()),
     loss("triplet", F.triplet_margin_loss, X, X, X),
-    loss("cosine_embedding", lambda x, y: F.cosine_embedding_loss(x, y, x.new_ones(x.shape[0])), X, X),
+    loss("cosine_embedding", lambda x, y: F.cosine_embedding_loss(x, y, x.new_ones(x.shape[0])), X, X, smallest=2),
 ]
 
 product = _of("products")
@@ -168,8 +169,9 @@ ROWS = Arg(shape=("k", "m"), kind="index", upper="n", active=False)
 MASK = Arg(kind="mask", active=False)
 INDEXING = [
     index("gather", lambda x, i: x.gather(0, i), X, ROWS),
-    index("scatter", lambda x, i, s: x.scatter(0, i.sort(0).indices[: x.shape[0]] % x.shape[0], s[: x.shape[0]]), X,
-          ROWS, Arg(shape=("k", "m"))),
+    # Every place is written once: with two writers, which one wins is not defined.
+    index("scatter", lambda x, s: x.scatter(0, torch.stack([torch.arange(x.shape[0]).roll(j) for j in range(
+        x.shape[1])], 1), s), X, X),
     index("scatter_add", lambda x, i, s: x.scatter_add(0, i, s), X, ROWS, Arg(shape=("k", "m"))),
     index("scatter_amax", lambda x, i, s: x.scatter_reduce(0, i, s, "amax"), X, ROWS, Arg(shape=("k", "m"))),
     index("scatter_amax alone", lambda i, s: s.new_zeros(5, s.shape[1]).scatter_reduce(

@@ -115,6 +115,8 @@ def primals(entry: Entry, seed: int, where: Where, dtype: torch.dtype) -> Primal
 
 def case(subject: Subject, point: Primals, seed: int) -> Case | None:
     """The case at a point; None where there is nothing to differentiate, or the forward is not finite."""
+    if not all(bool(x.isfinite().all()) for x in point.leaves):
+        return None  # a float32 cannot hold it
     linearization = subject.linearize(point)
     if not linearization.differentiable or not all(bool(y.isfinite().all()) for y in linearization.outputs):
         return None

@@ -37,6 +37,26 @@ def _ties_with_zero(case: Case) -> bool:
     return bool((case.primals.leaves[-1] == 0).any())
 
 
+def _both_zero(case: Case) -> bool:
+    a, b = case.primals.leaves
+    return bool(((a == 0) & (b == 0)).any())
+
+
+def _short_vector(case: Case) -> bool:
+    return any(bool((x.norm(dim=-1) < 2e-8).any()) for x in case.primals.leaves)
+
+
+def _repeated(case: Case) -> bool:
+    (a,) = case.primals.leaves
+    gaps = torch.linalg.eigvalsh(a.double()).diff()
+    return bool((gaps <= 1e-9 * a.abs().max()).any())
+
+
+def _beyond_integers(case: Case) -> bool:
+    (x,) = case.primals.leaves
+    return bool((x.abs() >= 0.25 / torch.finfo(x.dtype).eps).any())
+
+
 DEFECTS = (
     Defect(
         names=("det",),
@@ -47,6 +67,26 @@ DEFECTS = (
         names=("scatter_amax alone",),
         holds=_ties_with_zero,
         reason="include_self=False still shares the gradient with the excluded value where they tie (pytorch#169263)",
+    ),
+    Defect(
+        names=("hypot",),
+        holds=_both_zero,
+        reason="hypot's gradient is NaN at (0, 0), where the one-sided slopes are finite",
+    ),
+    Defect(
+        names=("cosine_similarity", "hand: cosine", "cosine_embedding"),
+        holds=_short_vector,
+        reason="cosine_similarity differentiates the norm that it has replaced by eps = 1e-8",
+    ),
+    Defect(
+        names=("eigh projector",),
+        holds=_repeated,
+        reason="eigh's gradient is NaN beside any repeated eigenvalue, also where it cancels out (documented)",
+    ),
+    Defect(
+        names=("floor", "round", "trunc", "frac", "fmod", "remainder"),
+        holds=_beyond_integers,
+        reason="no defect but a limit: on numbers this large floor is the identity, in all values that it has",
     ),
 )
 

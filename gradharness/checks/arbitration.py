@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from gradharness.checks import nonfinite
 from gradharness.checks.base import Setting
 from gradharness.checks.roundoff import MARGIN as ROUNDOFF_MARGIN
-from gradharness.checks.roundoff import own_roundoff
+from gradharness.checks.roundoff import forward_roundoff, own_roundoff
 from gradharness.comparison import compare_all, inner, projected, weighted_size
 from gradharness.errors import OracleUnavailable, SubjectError
 from gradharness.judge import SlopeRuling, out_of_budget, rule, rule_slope
@@ -25,6 +26,7 @@ from gradharness.numerics.tolerance import Tolerance
 from gradharness.oracles.autograd import Autograd
 from gradharness.oracles.finite_difference import FiniteDifference
 
+_OWN_ROUNDOFF = "the gradient differs from the oracle by no more than it moves when its operations round otherwise"
 COARSE = "only a relative error above {:.1g} would have been seen"
 _NUDGES = (2, 3, 4)  # numbers of the case's directions that serve as displacements
 _PARTITIONS = (5, 6, 7, 8)  # numbers of the case's directions that serve to partition
@@ -34,6 +36,7 @@ _RECURS = 2  # of the three nudges
 _CONDITIONING_MARGIN = 8.0
 _APART = 30.0  # leaves whose gradients differ by more get directions of their own
 _SMALLEST_COMPONENT = 0.5  # of a direction, in standard deviations
+_FINE = 2.0**-19  # a step of the differences, in units of the tangent
 _LARGEST_JACOBIAN = 256  # elements for which a failure is explained by one difference each
 _SUSPECTS = 3  # worst elements that are looked at one by one
 
@@ -103,6 +106,23 @@ def directions_for(case: Case, gradients: Gradients) -> list[Tensors]:
     return directions
 
 
+def settled(lines: Sequence[Along], gradients: Gradients) -> list[Along]:
+    """The lines, those decided along which gradient and differences are both zero beside what other lines resolve.
+
+    A slope of zero has no size of its own that its bound could be held against.
+    """
+    scale = max((line.ruling.scale for line in lines if line.ruling is not None), default=0.0)
+    return [
+        replace(line, ruling=SlopeRuling(0.0, line.bound, 0.0))
+        if line.ruling is None
+        and line.value == 0
+        and line.bound <= line.tolerance.coarsest * scale
+        and weighted_size(gradients, line.tangent) == 0
+        else line
+        for line in lines
+    ]
+
+
 def _only(tangent: Tensors, chosen: Sequence[int]) -> Tensors:
     if len(chosen) == len(tangent):
         return tangent
@@ -160,11 +180,12 @@ def arbitrate(
         verdict = Verdict.PASS if 0 < resolution <= setting.tolerance.coarsest else Verdict.UNDECIDED
         return Observation(verdict=verdict, resolution=resolution, reason=COARSE.format(resolution))
     failure = Observation(verdict=Verdict.FAIL, discrepancies=wrong)
-    if any(d.got is not None and not bool(d.got.isfinite().all()) for d in wrong):
+    if nonfinite.any_nonfinite([d.got for d in wrong]):
+        if nonfinite.is_excusable(setting, case, gradients):
+            return Observation(verdict=Verdict.UNDECIDED, reason=nonfinite.REASON)
         return failure
     if _is_own_roundoff(setting, case, wrong):
-        reason = "the gradient differs from the oracle by no more than it moves when its inputs move by an ulp"
-        return Observation(verdict=Verdict.UNDECIDED, reason=reason)
+        return Observation(verdict=Verdict.UNDECIDED, reason=_OWN_ROUNDOFF)
     if setting.differences is not None:
         voted = _vote(setting, setting.differences, case, gradients, estimate, wrong)
         if voted is not None:
@@ -283,6 +304,10 @@ def confirm(
     """A mismatch along a smooth line fails if it recurs beside the point, or if the derivative is linear at it."""
     assert setting.differences is not None
     assert line.ruling is not None
+    if nonfinite.any_nonfinite(gradients) and nonfinite.is_excusable(setting, case, gradients):
+        return Observation(verdict=Verdict.UNDECIDED, reason=nonfinite.REASON)
+    if line.ruling.difference <= line.ruling.tolerance + _roundoff_along(setting, case, line.tangent):
+        return Observation(verdict=Verdict.UNDECIDED, reason=_OWN_ROUNDOFF)
     real = _recurs_along(setting, setting.differences, case, line.tangent)
     if not real:
         try:
@@ -303,6 +328,18 @@ def confirm(
     return Observation(verdict=Verdict.FAIL, discrepancies=found)
 
 
+def _roundoff_along(setting: Setting, case: Case, tangent: Tensors) -> float:
+    """How far round-off can move G·v, and the differences along v."""
+    total = 0.0
+    noise = own_roundoff(setting, case, case.cotangents)
+    for n, v in zip(noise or (), tangent, strict=False):
+        total += ROUNDOFF_MARGIN * float((n * v.abs()).sum())
+    moved = forward_roundoff(setting.subject, case.primals, case.outputs)
+    for i, w in zip(case.differentiable, case.cotangents, strict=True):
+        total += float(torch.linalg.vector_norm(w.abs() * moved[i])) / _FINE if w.numel() else 0.0
+    return total
+
+
 def _recurs_along(setting: Setting, differences: FiniteDifference, case: Case, tangent: Tensors) -> bool:
     times = 0
     for number in _NUDGES:
@@ -316,11 +353,17 @@ def _recurs_along(setting: Setting, differences: FiniteDifference, case: Case, t
 
 
 def partitions(case: Case) -> list[Tensors]:
-    """Four random partitions of all elements into eight blocks, by the ranks of further directions."""
-    return [
-        tuple(v.abs().reshape(-1).argsort().argsort().reshape(v.shape) % _BLOCKS for v in case.directions[number])
-        for number in _PARTITIONS
-    ]
+    """Four random partitions of the elements of all leaves into eight blocks, by the ranks of further directions.
+
+    The ranks run through all leaves: one element each in two leaves is two blocks.
+    """
+    found = []
+    for number in _PARTITIONS:
+        tangent = case.directions[number]
+        ranks = torch.cat([v.abs().reshape(-1) for v in tangent]).argsort().argsort() % _BLOCKS
+        parts = torch.split(ranks, [v.numel() for v in tangent])
+        found.append(tuple(p.reshape(v.shape) for p, v in zip(parts, tangent, strict=True)))
+    return found
 
 
 def _explained(

@@ -1,4 +1,4 @@
-"""The subject's own round-off: how far its gradient moves when everything that goes in moves by an ulp."""
+"""The subject's own round-off: how far its results move when all that goes in, and every operation, moves by an ulp."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import torch
 from gradharness.checks.base import Setting
 from gradharness.errors import SubjectError
 from gradharness.model.case import Case
-from gradharness.model.subject import Gradients, Primals, Tensors
+from gradharness.model.subject import Gradients, Primals, Subject, Tensors
+from gradharness.numerics.rounding import Rounded
 from gradharness.oracles.autograd import roundoff
 
 # Round-off adds up over a few operations that the three probes do not all excite.
 MARGIN = 8.0
+_PATTERNS = 3
 
 
 def own_roundoff(setting: Setting, case: Case, cotangents: Sequence[torch.Tensor]) -> Tensors | None:
@@ -34,3 +36,24 @@ def own_roundoff(setting: Setting, case: Case, cotangents: Sequence[torch.Tensor
     if not all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(here, again, strict=True)):
         return None
     return roundoff(case, here, there, torch.finfo(setting.dtype).eps)
+
+
+def forward_roundoff(subject: Subject, primals: Primals, here: Tensors) -> Tensors:
+    """How far each output moves when every operation of a forward rounds otherwise; infinite where it then raises.
+
+    Args:
+        subject: Whose forward.
+        primals: The point.
+        here: Its outputs there.
+    """
+    spread = tuple(torch.zeros_like(y, dtype=torch.float64) for y in here)
+    for pattern in range(_PATTERNS):
+        try:
+            with Rounded(pattern):
+                there = subject.outputs(primals)
+        except SubjectError:
+            return tuple(torch.full_like(s, torch.inf) for s in spread)
+        for total, y, moved in zip(spread, here, there, strict=False):
+            if y.shape == moved.shape and y.dtype is not torch.bool:
+                torch.maximum(total, torch.nan_to_num((y - moved).abs().to(torch.float64), nan=0.0), out=total)
+    return spread

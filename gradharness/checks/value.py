@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from gradharness.checks.base import Check, Setting
+from gradharness.checks.roundoff import forward_roundoff
 from gradharness.comparison import Compared, compare
 from gradharness.errors import SubjectError
 from gradharness.judge import Ruling, out_of_budget, rule
@@ -76,6 +77,7 @@ def _conditioning(setting: Setting, case: Case, primals: Primals, expected: Tens
     The largest change when the primals move by an ulp or two of the subject's dtype; and, where an output vanishes by
     cancellation, the smallest part of the output's size beside the point that is resolved at all.
     """
+    assert setting.reference is not None
     factor = torch.finfo(setting.dtype).eps / torch.finfo(torch.float64).eps
     spread = [torch.zeros_like(_real(y).abs()) for y in expected]
     for pattern in range(3):
@@ -83,7 +85,9 @@ def _conditioning(setting: Setting, case: Case, primals: Primals, expected: Tens
         for total, here, y in zip(spread, expected, there, strict=False):
             if y.shape == here.shape:
                 torch.maximum(total, torch.nan_to_num((_real(y) - _real(here)).abs(), nan=0.0), out=total)
-    bounds = [_CONDITIONING_MARGIN * s for s in spread]
+    own = forward_roundoff(setting.subject, case.primals, case.outputs)
+    theirs = forward_roundoff(setting.reference, primals, expected)
+    bounds = [_CONDITIONING_MARGIN * (s + a + b) for s, a, b in zip(spread, own, theirs, strict=True)]
     beside = _elsewhere(
         setting, primals, [v.to(x.dtype) for v, x in zip(case.directions[2], primals.leaves, strict=True)]
     )

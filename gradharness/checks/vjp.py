@@ -15,6 +15,7 @@ from gradharness.checks.arbitration import (
     confirm,
     directions_for,
     resolution_of,
+    settled,
 )
 from gradharness.checks.base import Check, Setting
 from gradharness.comparison import compare_all
@@ -82,7 +83,8 @@ def passed(setting: Setting, resolution: float) -> Observation:
 
 def _by_differences(setting: Setting, case: Case, gradients: Gradients) -> Observation:
     assert setting.differences is not None
-    lines = [along(setting, setting.differences, case, gradients, v) for v in directions_for(case, gradients)]
+    looked = [along(setting, setting.differences, case, gradients, v) for v in directions_for(case, gradients)]
+    lines = settled(looked, gradients)
     decided = [line for line in lines if line.ruling is not None]
     disagreeing = [line for line in decided if not line.agrees]
     own = _own_estimate(setting, case)

@@ -49,7 +49,7 @@ class Sample:
     @property
     def right(self) -> torch.Tensor:
         """True where the gradient is right and says so: where nothing is expected, nothing is no achievement."""
-        return ~self.wrong & ((self.expected.abs() > 0) | (self.got.abs() > 0))
+        return ~self.wrong & self.expected.isfinite() & ((self.expected.abs() > 0) | (self.got.abs() > 0))
 
     @property
     def leaf(self) -> torch.Tensor | None:

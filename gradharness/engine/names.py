@@ -30,6 +30,9 @@ def signature_names(subject: Subject) -> tuple[str, ...] | None:
 def _function_names(subject: Subject) -> tuple[str, ...] | None:
     if not isinstance(subject, FunctionSubject):
         return None
+    schema = getattr(getattr(subject.function, "_opoverload", subject.function), "_schema", None)
+    if schema is not None:  # a custom op
+        return tuple(argument.name for argument in schema.arguments)
     owner = getattr(subject.function, "__self__", None)
     if not (isinstance(owner, type) and issubclass(owner, Function)):
         return _positional(subject.function)

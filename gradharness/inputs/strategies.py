@@ -56,6 +56,7 @@ class _Drawing:
         self.edges = self._edges() if sizes is SizeRange.EDGE else {}
         self.edged = st.sampled_from(tuple(self.edges) or ("",))
         self.places = tuple(p for p, b in domain.broadcasts() if broadcast or b is Broadcast.DECLARED)
+        self.place_bits = st.integers(0, 2 ** len(self.places) - 1)
 
     def strategy(self) -> SearchStrategy[Recipe]:
         return st.composite(self.recipe)()
@@ -111,7 +112,7 @@ class _Drawing:
     def _broadcast(self, draw: DrawFn) -> tuple[str, ...]:
         if not self.places:
             return ()
-        bits = draw(st.integers(0, 2 ** len(self.places) - 1))
+        bits = draw(self.place_bits)
         return tuple(place for i, place in enumerate(self.places) if bits >> i & 1)
 
     def _arguments(self, draw: DrawFn) -> tuple[tuple[str, object], ...]:

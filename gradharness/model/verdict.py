@@ -7,6 +7,8 @@ from enum import Enum, StrEnum
 
 import torch
 
+from gradharness.numerics import tree
+
 
 class Verdict(Enum):
     """Outcome of a check. The value is the sentence that a report prints for it."""
@@ -134,7 +136,8 @@ class Witness:
     @property
     def elements(self) -> int:
         """Number of tensor elements in all arguments together."""
-        return sum(v.numel() for _, v in self.arguments if isinstance(v, torch.Tensor))
+        values = (value for _, argument in self.arguments for _, value in tree.leaves(argument))
+        return sum(v.numel() for v in values if isinstance(v, torch.Tensor))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

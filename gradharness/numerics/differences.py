@@ -129,8 +129,10 @@ def quick_slope(line: Line, y0: torch.Tensor, weights: torch.Tensor, *, precisio
     """
     coarse, fine = precision.quick
     # One at a time: a function may hand out the same buffer from call to call.
-    changes = [line(t) - y0 for t in (coarse, -coarse, fine, -fine)]
-    values = torch.stack([*changes, y0])
+    values = y0.new_empty((5, y0.numel()))
+    for change, t in zip(values, (coarse, -coarse, fine, -fine), strict=False):
+        torch.sub(line(t), y0, out=change)
+    values[4] = y0
     rows = torch.mm(_quick_stencil(coarse, fine, values.device), values).mul_(weights)
     drift, value, _, _ = rows.sum(1).tolist()
     drift_rms, scale, _, size = torch.linalg.vector_norm(rows, dim=1).tolist()

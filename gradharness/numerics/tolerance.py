@@ -30,6 +30,8 @@ class Tolerance:
         """
         size = expected.abs()
         if rms is None:
+            # What is not finite is nobody's to compare, and leaves the others' tolerance alone.
+            size = torch.nan_to_num(size, nan=0.0, posinf=0.0)
             rms = float(size.square().mean().sqrt()) if size.numel() else 0.0
         return size.clamp_(min=self.floor * rms).mul_(self.rtol)
 

@@ -11,7 +11,7 @@ from gradharness.errors import OracleUnavailable, SubjectError
 from gradharness.model.case import Case
 from gradharness.model.estimate import GradientEstimate
 from gradharness.model.subject import Gradients, Primals, Subject, Tensors
-from gradharness.numerics.noise import beside
+from gradharness.numerics.rounding import Rounded, moved_by_value
 
 # Round-off of a gradient that takes a few dozen operations, in units of eps times the tensor's rms. What it does not
 # cover (cancellation, long sums) is measured by ``conditioning`` once there is a mismatch to explain.
@@ -100,10 +100,10 @@ def roundoff(
 ) -> Tensors:
     """How far round-off can move each element of some gradients.
 
-    The largest change when primals and cotangents move by an ulp or two, and never less than the round-off of terms
-    that cancel, which such moves may not excite. The gradient is linear in the cotangent, so that its terms are as
-    large as those of the gradient for another cotangent of the same size. Where the Jacobian itself cancels (a
-    saturated softmax), they are as large as cotangent times output over primal.
+    The largest change when primals, cotangents and every operation's result move by an ulp or two, and never less than
+    the round-off of terms that cancel inside of an operation, which no such move reaches. The gradient is linear in the
+    cotangent, so that its terms are as large as those of the gradient for another cotangent of the same size. Where the
+    Jacobian itself cancels (a saturated softmax), they are as large as cotangent times output over primal.
 
     Args:
         case: The point.
@@ -114,7 +114,8 @@ def roundoff(
     spread = [torch.zeros_like(g.abs()) for g in here]
     for pattern in range(_PATTERNS):
         moved = case.primals.at([nudged_by_ulps(x, pattern) for x in case.primals.leaves])
-        found = there(moved, tuple(nudged_by_ulps(w, pattern) for w in case.cotangents))
+        with Rounded(pattern):
+            found = there(moved, tuple(nudged_by_ulps(w, pattern) for w in case.cotangents))
         for total, g, h in zip(spread, here, found or (), strict=False):
             if h is not None and h.shape == g.shape:
                 torch.maximum(total, torch.nan_to_num((g - h).abs(), nan=0.0).to(total.dtype), out=total)
@@ -138,20 +139,19 @@ def _floors(case: Case, there: Callable[[Primals, Tensors], Gradients | None]) -
 
 
 def nudged_by_ulps(tensor: torch.Tensor, pattern: int) -> torch.Tensor:
-    """The tensor with every element moved by one or two units in the last place, never by none.
+    """The tensor with every number moved by one or two units in the last place; ties and zeros stay ties and zeros.
 
     Args:
         tensor: Any floating or complex tensor.
-        pattern: Which elements go up and which down: a different fixed pattern for each number.
+        pattern: Which numbers go up and which down: a different fixed pattern for each number.
     """
-    eps = torch.finfo(tensor.dtype).eps
-    if tensor.is_complex():
-        return torch.view_as_complex(beside(torch.view_as_real(tensor.resolve_conj()), pattern, eps=eps))
-    return beside(tensor, pattern, eps=eps)
+    return moved_by_value(tensor, pattern)
 
 
 def _rms(tensor: torch.Tensor) -> float:
-    return float(tensor.abs().square().mean().sqrt()) if tensor.numel() else 0.0
+    """Of the finite elements: beside an infinite slope the others keep their bound."""
+    size = tensor.abs()[tensor.isfinite()]
+    return float(size.square().mean().sqrt()) if size.numel() else 0.0
 
 
 def _spread(tensor: torch.Tensor) -> float:

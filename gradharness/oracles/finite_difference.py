@@ -171,7 +171,10 @@ class FiniteDifference:
         good &= ~bad
         if bool(bad.any()) and not bool(good.any()):
             kind = Smoothness.KINK if bool((bad & ~found.smooth).any()) else Smoothness.UNRESOLVED
-            return SlopeEstimate(oracle=self.name, value=0.0, bound=math.inf, smoothness=kind, calls=found.calls)
+            # A slope of exactly zero has no scale of its own to be resolved by; others may lend it theirs.
+            still = not bool((bad & ~(found.usable & (found.value == 0))).any())
+            bound = _projected_bound(weights, found, bad) if still else math.inf
+            return SlopeEstimate(oracle=self.name, value=0.0, bound=bound, smoothness=kind, calls=found.calls)
         return SlopeEstimate(
             oracle=self.name,
             value=_weighted(weights, found.value, good),

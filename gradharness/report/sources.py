@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
+import re
 import textwrap
 from collections.abc import Callable
 from dataclasses import replace
+from types import CodeType
 
 from gradharness.model.subject import Subject
 from gradharness.model.verdict import Finding, Report, Witness
@@ -74,18 +75,23 @@ def _manual_source(subject: ManualSubject, witness: Witness) -> SubjectSource:
         return SubjectSource(import_lines=(), call=f"{subject.name}  # manual class", pullback=("return []",))
     lines = [line for text in texts.values() if text is not None for line in text]
     run, output = _run_lines(subject, names)
-    places = ", ".join(f"left.get({label!r}, left.get({_position(label, witness)}))" for label in witness.active)
+    places = ", ".join(f"found.get({label!r}, found.get({_position(label, witness)}))" for label in witness.active)
     backward = _backward_line(subject, names)
     return SubjectSource(
         import_lines=(
             *dict.fromkeys(line for line in lines if line.startswith(("sys.path", "from "))),
             *(line for line in lines if not line.startswith(("sys.path", "from "))),
-            f"def run({', '.join(names)}):",
+            f"def run_subject({', '.join(names)}):",
             *(f"    {line}" for line in run),
             f"    return obj, raw, {output}",
         ),
-        call=f"run({', '.join(names)})[2]",
-        pullback=(f"obj, raw, _ = run({', '.join(names)})", backward, "left = gradients(obj)", f"return [{places}]"),
+        call=f"run_subject({', '.join(names)})[2]",
+        pullback=(
+            f"obj, raw, _ = run_subject({', '.join(names)})",
+            backward,
+            "found = subject_gradients(obj)",
+            f"return [{places}]",
+        ),
     )
 
 
@@ -97,16 +103,16 @@ def _run_lines(subject: ManualSubject, names: list[str]) -> tuple[list[str], str
     states, targets = len(subject.state), len(subject.targets)
     calls = len(names) - states
     forward_names = ", ".join(names[: calls - targets])
-    lines = ["obj = build()"]
+    lines = ["obj = subject_build()"]
     for attribute, name in zip(subject.state, names[calls:], strict=True):
         lines.append(f"obj.{attribute} = {name}.detach()")
     called = (
         f"obj.{subject.forward}({forward_names})"
         if isinstance(subject.forward, str)
-        else f"forward(obj, {forward_names})"
+        else f"subject_forward(obj, {forward_names})"
     )
     lines.append(f"raw = {called}")
-    output = "raw" if subject.loss is None else f"loss({', '.join(['raw', *names[calls - targets : calls]])})"
+    output = "raw" if subject.loss is None else f"subject_loss({', '.join(['raw', *names[calls - targets : calls]])})"
     return lines, output
 
 
@@ -115,7 +121,7 @@ def _backward_line(subject: ManualSubject, names: list[str]) -> str:
     calls = len(names) - states
     if callable(subject.backward):
         outputs = "raw if isinstance(raw, tuple) else (raw,)"
-        return f"backward(obj, ({', '.join(names)},), {outputs}, tuple(cotangents))"
+        return f"subject_backward(obj, ({', '.join(names)},), {outputs}, tuple(cotangents))"
     if subject.loss is not None:
         arguments = [*names[: calls - targets], "raw", *names[calls - targets : calls]]
         return f"obj.{subject.backward}({', '.join(arguments)})"
@@ -128,9 +134,9 @@ def _text(what: str, function: Callable[..., object]) -> tuple[str, ...] | None:
     if name and "<" not in name:
         imported = import_lines(function, name.partition(".")[0])
         if imported:
-            return (*imported, f"{what} = {name}")
+            return (*imported, f"subject_{what} = {name}")
     source = _lambda_source(function)
-    return None if source is None else (f"{what} = {source}",)
+    return None if source is None else (f"subject_{what} = {source}",)
 
 
 def _lambda_source(function: Callable[..., object]) -> str | None:
@@ -143,14 +149,18 @@ def _lambda_source(function: Callable[..., object]) -> str | None:
     except (OSError, TypeError):
         return None
     text = textwrap.dedent("".join(lines)).strip()
-    for start in range(len(text)):
-        if text.startswith("lambda", start):
-            for end in range(len(text), start, -1):
-                try:
-                    tree = ast.parse(text[start:end], mode="eval")
-                except SyntaxError:
-                    continue
-                if isinstance(tree.body, ast.Lambda):
-                    return text[start:end]
-                break
+    for start in (m.start() for m in re.finditer(r"\blambda\b", text)):
+        for end in range(len(text), start, -1):
+            if _is_code_of(text[start:end], code):
+                return text[start:end]
     return None
+
+
+def _is_code_of(source: str, code: CodeType) -> bool:
+    """Whether some source compiles to just this lambda; a line may hold several, one within another."""
+    try:
+        compiled = compile(source, "<lambda>", "eval").co_consts[0]
+    except (SyntaxError, ValueError, IndexError):
+        return False
+    parts = ("co_code", "co_names", "co_varnames")
+    return isinstance(compiled, CodeType) and all(getattr(compiled, p) == getattr(code, p) for p in parts)

@@ -73,7 +73,7 @@ FAULTS = [
         check="vjp",
         fault=Fault.TRANSPOSED,
         says=("gradient of w", "transposed"),
-        elements=8,
+        elements=6,
     ),
     *planted(
         "w used where w.T is due",
