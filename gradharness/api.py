@@ -115,7 +115,7 @@ class GradientTest:
 
     @property
     def __name__(self) -> str:
-        """pytest takes what has a name for something that marks can be put on."""
+        """Pytest takes what has a name for something that marks can be put on."""
         return self.name
 
     def named(self, name: str) -> None:

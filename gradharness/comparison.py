@@ -10,6 +10,8 @@ import torch
 
 from gradharness.model.subject import Gradients, Tensors
 
+_WIDE = (torch.float64, torch.complex128)
+
 
 @dataclass(frozen=True, slots=True)
 class Compared:
@@ -89,6 +91,8 @@ def projected(left: Sequence[torch.Tensor | None], right: Sequence[torch.Tensor]
     total = square = 0.0
     for a, b in zip(left, right, strict=True):
         if a is not None:
+            if a.dtype not in _WIDE:  # products of float32 overflow, and add up to NaN
+                a = a.to(torch.complex128 if a.is_complex() else torch.float64)
             terms = a.conj() * b if a.is_complex() else a * b
             total += float(terms.real.sum() if terms.is_complex() else terms.sum())
             size = float(torch.linalg.vector_norm(terms))

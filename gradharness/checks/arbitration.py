@@ -13,6 +13,7 @@ import torch
 
 from gradharness.checks import nonfinite
 from gradharness.checks.base import Setting
+from gradharness.checks.explanation import explained, in_leaf
 from gradharness.checks.roundoff import MARGIN as ROUNDOFF_MARGIN
 from gradharness.checks.roundoff import forward_roundoff, own_roundoff
 from gradharness.comparison import compare_all, inner, projected, weighted_size
@@ -32,12 +33,12 @@ _NUDGES = (2, 3, 4)  # numbers of the case's directions that serve as displaceme
 _PARTITIONS = (5, 6, 7, 8)  # numbers of the case's directions that serve to partition
 _BLOCKS = 8
 _NUDGE = 1e-2  # of a standard deviation
+_CLOSE = 1e-4  # the same, to see what choices there are among equals
 _RECURS = 2  # of the three nudges
 _CONDITIONING_MARGIN = 8.0
 _APART = 30.0  # leaves whose gradients differ by more get directions of their own
 _SMALLEST_COMPONENT = 0.5  # of a direction, in standard deviations
 _FINE = 2.0**-19  # a step of the differences, in units of the tangent
-_LARGEST_JACOBIAN = 256  # elements for which a failure is explained by one difference each
 _SUSPECTS = 3  # worst elements that are looked at one by one
 
 
@@ -157,10 +158,10 @@ def moved(setting: Setting, case: Case, primals: Primals) -> tuple[Case, Gradien
     return there, linearization.pullback(case.cotangents)
 
 
-def nudged(case: Case, number: int) -> Primals:
-    """A point a hundredth of a standard deviation away."""
+def nudged(case: Case, number: int, share: float = _NUDGE) -> Primals:
+    """A point a hundredth of a standard deviation away, or another share of one."""
     tangent = case.directions[number]
-    return case.primals.at([x + (_NUDGE * v).to(x.dtype) for x, v in zip(case.primals.leaves, tangent, strict=True)])
+    return case.primals.at([x + (share * v).to(x.dtype) for x, v in zip(case.primals.leaves, tangent, strict=True)])
 
 
 # --- a gradient against an elementwise oracle ------------------------------------------------------------------------
@@ -180,14 +181,14 @@ def arbitrate(
         verdict = Verdict.PASS if 0 < resolution <= setting.tolerance.coarsest else Verdict.UNDECIDED
         return Observation(verdict=verdict, resolution=resolution, reason=COARSE.format(resolution))
     failure = Observation(verdict=Verdict.FAIL, discrepancies=wrong)
-    if nonfinite.any_nonfinite([d.got for d in wrong]):
+    if nonfinite.any_nonfinite(tuple(d.got for d in wrong)):
         if nonfinite.is_excusable(setting, case, gradients):
             return Observation(verdict=Verdict.UNDECIDED, reason=nonfinite.REASON)
         return failure
     if _is_own_roundoff(setting, case, wrong):
         return Observation(verdict=Verdict.UNDECIDED, reason=_OWN_ROUNDOFF)
     if setting.differences is not None:
-        voted = _vote(setting, setting.differences, case, gradients, estimate, wrong)
+        voted = _vote(setting, oracle, case, gradients, estimate, wrong)
         if voted is not None:
             return failure if voted is Verdict.FAIL else _suspect(oracle is setting.trusted, estimate, voted)
     if _recurs_elementwise(setting, oracle, case):
@@ -224,30 +225,50 @@ def _suspect(is_reference: bool, estimate: GradientEstimate, verdict: Verdict) -
 
 def _vote(
     setting: Setting,
-    differences: FiniteDifference,
+    oracle: Autograd,
     case: Case,
     gradients: Gradients,
     estimate: GradientEstimate,
     wrong: Sequence[Discrepancy],
 ) -> Verdict | None:
     """FAIL if differences refute the subject, UNDECIDED if they refute the oracle instead, None if they cannot tell."""
+    assert setting.differences is not None
     refuted_oracle = False
+    ours, theirs = _nearby(setting, oracle, case)
     for tangent in _telling_directions(case, wrong):
         try:
-            interval = differences.interval(case, tangent)
+            interval = setting.differences.interval(case, tangent)
         except OracleUnavailable:
             continue
         if interval is None:
             continue
-        subject, oracle = inner(gradients, tangent), inner(estimate.gradients, tangent)
+        products = inner(gradients, tangent), inner(estimate.gradients, tangent)
         slack = interval.bound + setting.tolerance.rtol * max(abs(interval.lower), abs(interval.upper))
-        if slack > abs(subject - oracle) / 2:
+        if slack > abs(products[0] - products[1]) / 2:
             continue
-        holds = [interval.lower - slack <= x <= interval.upper + slack for x in (subject, oracle)]
+        # Among equals several outputs may be dealt out in any order (sort); each is a limit of gradients beside the
+        # point, while the slopes at the point know one order only. The other's gradients are the witnesses for it.
+        ends = [[interval.lower, interval.upper, *(inner(g, tangent) for g in near)] for near in (theirs, ours)]
+        holds = [min(e) - slack <= x <= max(e) + slack for x, e in zip(products, ends, strict=True)]
         if not holds[0] and holds[1]:
             return Verdict.FAIL
         refuted_oracle |= holds[0] and not holds[1]
     return Verdict.UNDECIDED if refuted_oracle else None
+
+
+def _nearby(setting: Setting, oracle: Autograd, case: Case) -> tuple[list[Gradients], list[Gradients]]:
+    """The subject's gradients at points close by, and the oracle's."""
+    ours: list[Gradients] = []
+    theirs: list[Gradients] = []
+    for number in range(2, len(case.directions)):
+        for side in (-_CLOSE, _CLOSE):
+            try:
+                there, gradients = moved(setting, case, nudged(case, number, side))
+                theirs.append(oracle.at(there, there.primals))
+            except OracleUnavailable:
+                continue
+            ours.append(gradients)
+    return ours, theirs
 
 
 def _telling_directions(case: Case, wrong: Sequence[Discrepancy]) -> list[Tensors]:
@@ -262,20 +283,10 @@ def _telling_directions(case: Case, wrong: Sequence[Discrepancy]) -> list[Tensor
         for flat in torch.topk(excess.reshape(-1), min(_SUSPECTS, excess.numel())).indices.tolist():
             one = torch.zeros_like(error).reshape(-1)
             one[flat] = 1.0
-            directions.append(_in_leaf(case, number, one.reshape(error.shape)))
+            directions.append(in_leaf(case, number, one.reshape(error.shape)))
         mask = (excess > 1).to(error.dtype)
-        directions += [_in_leaf(case, number, mask), _in_leaf(case, number, mask * torch.sgn(error))]
+        directions += [in_leaf(case, number, mask), in_leaf(case, number, mask * torch.sgn(error))]
     return directions
-
-
-def _in_leaf(case: Case, number: int, tangent: torch.Tensor) -> Tensors:
-    """A tangent that is zero in all leaves but one, scaled to that leaf's spread."""
-    leaf = case.primals.leaves[number]
-    scale = float(case.directions[0][number].abs().max()) or 1.0
-    return tuple(
-        (tangent * scale).to(leaf.dtype) if i == number else torch.zeros_like(x)
-        for i, x in enumerate(case.primals.leaves)
-    )
 
 
 def _recurs_elementwise(setting: Setting, oracle: Autograd, case: Case) -> bool:
@@ -317,7 +328,7 @@ def confirm(
     if not real:
         reason = "differs from finite differences at a special point, where no derivative is proved to exist"
         return Observation(verdict=Verdict.UNDECIDED, reason=reason)
-    found = _explained(setting, case, gradients, own)
+    found = explained(setting, case, gradients, own)
     if not found:
         product = inner(gradients, line.tangent)
         detail = f"G·v = {product:.6g}, finite differences along v give {line.value:.6g} ± {line.bound:.1g}"
@@ -333,10 +344,10 @@ def _roundoff_along(setting: Setting, case: Case, tangent: Tensors) -> float:
     total = 0.0
     noise = own_roundoff(setting, case, case.cotangents)
     for n, v in zip(noise or (), tangent, strict=False):
-        total += ROUNDOFF_MARGIN * float((n * v.abs()).sum())
+        total += ROUNDOFF_MARGIN * float((n.to(torch.float64) * v.abs()).sum())
     moved = forward_roundoff(setting.subject, case.primals, case.outputs)
     for i, w in zip(case.differentiable, case.cotangents, strict=True):
-        total += float(torch.linalg.vector_norm(w.abs() * moved[i])) / _FINE if w.numel() else 0.0
+        total += float(torch.linalg.vector_norm(w.abs() * moved[i]).item()) / _FINE
     return total
 
 
@@ -364,52 +375,3 @@ def partitions(case: Case) -> list[Tensors]:
         parts = torch.split(ranks, [v.numel() for v in tangent])
         found.append(tuple(p.reshape(v.shape) for p, v in zip(parts, tangent, strict=True)))
     return found
-
-
-def _explained(
-    setting: Setting, case: Case, gradients: Gradients, own: GradientEstimate | None
-) -> tuple[Discrepancy, ...]:
-    """Every element, from the certified own forward or from one difference per element."""
-    estimate = own if own is not None else jacobian_estimate(setting, case)
-    if estimate is None:
-        return ()
-    compared = compare_all(case.primals.labels, gradients, estimate.gradients)
-    rulings = [rule(c, b, setting.tolerance) for c, b in zip(compared, estimate.bounds, strict=True)]
-    return out_of_budget(compared, rulings, estimate.oracle)
-
-
-def jacobian_estimate(setting: Setting, case: Case) -> GradientEstimate | None:
-    """Finite differences along every single element; None if there are too many, or one is not smooth."""
-    leaves = case.primals.leaves
-    if setting.differences is None or sum(x.numel() for x in leaves) > _LARGEST_JACOBIAN:
-        return None
-    if any(x.is_complex() for x in leaves):
-        return None
-    # In float64 whatever the leaves' dtype: a slope of float32 values may exceed float32.
-    values = [torch.zeros_like(x, dtype=torch.float64) for x in leaves]
-    bounds = [torch.zeros_like(x, dtype=torch.float64) for x in leaves]
-    for number, leaf in enumerate(leaves):
-        for flat in range(leaf.numel()):
-            one = torch.zeros_like(leaf).reshape(-1)
-            one[flat] = 1.0
-            tangent = _in_leaf(case, number, one.reshape(leaf.shape))
-            scale = float(tangent[number].abs().max())
-            try:
-                estimate = setting.differences.slope(case, tangent)
-            except OracleUnavailable:
-                return None
-            smooth = estimate.smoothness is Smoothness.SMOOTH and estimate.masked is None
-            values[number].reshape(-1)[flat] = estimate.value / scale if smooth else float("nan")
-            bounds[number].reshape(-1)[flat] = estimate.bound / scale
-    return GradientEstimate(oracle="finite differences", gradients=tuple(values), bounds=tuple(bounds))
-
-
-def best_estimate(setting: Setting, case: Case) -> GradientEstimate | None:
-    """The strongest elementwise oracle that answers; for explaining a failure, not for judging."""
-    for oracle in (setting.trusted, setting.own):
-        if oracle is not None:
-            try:
-                return oracle.gradients(case)
-            except OracleUnavailable:
-                continue
-    return jacobian_estimate(setting, case)

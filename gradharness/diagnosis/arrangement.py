@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from gradharness.checks.arbitration import best_estimate
+from gradharness.checks.explanation import best_estimate
 from gradharness.diagnosis.evidence import Evidence, Explanation, Sample, close
 from gradharness.errors import OracleUnavailable
 from gradharness.model.verdict import Fault

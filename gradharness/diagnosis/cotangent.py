@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from gradharness.checks.arbitration import best_estimate
+from gradharness.checks.explanation import best_estimate
 from gradharness.diagnosis.evidence import Evidence, Explanation, Sample, close
 from gradharness.errors import BackwardRaised
 from gradharness.model.case import Case

@@ -14,7 +14,7 @@ from gradharness.checks import find_check
 from gradharness.checks.base import Setting
 from gradharness.engine.events import CheckFinished, CheckStarted, Emit, ExampleExamined, RunFinished, RunStarted
 from gradharness.engine.looking import Looker
-from gradharness.engine.metering import Metered, Meter
+from gradharness.engine.metering import Meter, Metered
 from gradharness.engine.plan import DTYPES, Item
 from gradharness.engine.question import Question
 from gradharness.engine.search import Failure, Search, Tally

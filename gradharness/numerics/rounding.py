@@ -6,7 +6,6 @@ Known as Monte Carlo arithmetic (Parker 1997). It finds what no move of the inpu
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -23,12 +22,12 @@ _EXACT = frozenset(
     "masked_scatter masked_select max max_pool2d_with_indices maximum median min minimum mode nan_to_num neg new_empty "
     "new_full new_ones new_zeros ones ones_like relu repeat roll round scalar_tensor scatter select_backward "
     "select_scatter sgn sign slice_backward slice_scatter sort stack threshold topk tril triu trunc floor ceil where "
-    "zero zeros zeros_like _to_copy threshold_backward max_pool2d_with_indices_backward value_selecting_reduction_backward "
-    "_index_put_impl unfold_backward embedding_dense_backward diagonal_scatter as_strided_scatter".split()
+    "zero zeros zeros_like _to_copy threshold_backward max_pool2d_with_indices_backward "
+    "value_selecting_reduction_backward _index_put_impl unfold_backward embedding_dense_backward diagonal_scatter as_strided_scatter".split()  # noqa: SIM905
 )
 
 
-class Rounded(TorchDispatchMode):  # type: ignore[misc]
+class Rounded(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """While it is entered, every operation that rounds gives a result moved by up to a unit in the last place.
 
     What is no elementwise operation (sums, products of matrices, factorisations) has its inputs moved too, since its
@@ -39,7 +38,7 @@ class Rounded(TorchDispatchMode):  # type: ignore[misc]
     """
 
     def __init__(self, pattern: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._pattern = pattern
         self._count = 0
 
@@ -91,8 +90,3 @@ def moved_by_value(tensor: torch.Tensor, pattern: int, *, step: float = 1.0) -> 
     steps = torch.tensor([-2.0, -1.0, 1.0, 2.0], dtype=tensor.dtype, device=tensor.device)[(mixed >> 29) & 3]
     return tensor + (step * torch.finfo(tensor.dtype).eps) * steps * tensor
 
-
-def rounded(run: Callable[[], Any], pattern: int) -> Any:
-    """What ``run`` returns when its operations round otherwise."""
-    with Rounded(pattern):
-        return run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import textwrap
@@ -159,8 +160,10 @@ def _lambda_source(function: Callable[..., object]) -> str | None:
 def _is_code_of(source: str, code: CodeType) -> bool:
     """Whether some source compiles to just this lambda; a line may hold several, one within another."""
     try:
-        compiled = compile(source, "<lambda>", "eval").co_consts[0]
+        tree = ast.parse(source, mode="eval")
+        compiled = compile(tree, "<lambda>", "eval").co_consts[0]
     except (SyntaxError, ValueError, IndexError):
         return False
     parts = ("co_code", "co_names", "co_varnames")
-    return isinstance(compiled, CodeType) and all(getattr(compiled, p) == getattr(code, p) for p in parts)
+    alone = isinstance(tree.body, ast.Lambda) and isinstance(compiled, CodeType)
+    return alone and all(getattr(compiled, part) == getattr(code, part) for part in parts)

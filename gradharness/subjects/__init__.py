@@ -5,8 +5,8 @@ from collections.abc import Callable
 from gradharness.errors import UsageError
 from gradharness.model.subject import Subject
 from gradharness.subjects.function import FunctionSubject, function_subject
-from gradharness.subjects.manual_class import ManualSubject, manual
 from gradharness.subjects.function_pair import PairSubject, pair
+from gradharness.subjects.manual_class import ManualSubject, manual
 
 __all__ = ["FunctionSubject", "ManualSubject", "PairSubject", "as_subject", "manual", "pair"]
 

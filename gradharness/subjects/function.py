@@ -10,33 +10,20 @@ import torch
 from torch.autograd.function import Function
 
 from gradharness.errors import BackwardRaised
-from gradharness.model.subject import Gradients, Linearization, Primals, RawReturn, Subject, TensorMeta, Tensors
-from gradharness.model.subject import RawInput
-from gradharness.subjects.calls import call_backward, call_forward, tensor_outputs
+from gradharness.model.subject import (
+    Gradients,
+    Linearization,
+    Primals,
+    RawInput,
+    RawReturn,
+    Subject,
+    TensorMeta,
+    Tensors,
+)
+from gradharness.subjects.calls import call_forward, tensor_outputs
 from gradharness.subjects.custom_nodes import Recorder, backward_name, custom_nodes, function_class, standing_in
-
-
-def attached(leaves: Sequence[torch.Tensor]) -> Tensors:
-    """The same memory as fresh autograd leaves."""
-    return tuple(leaf.detach().requires_grad_() for leaf in leaves)
-
-
-def vector_jacobian(
-    outputs: Sequence[torch.Tensor], leaves: Sequence[torch.Tensor], cotangents: Sequence[torch.Tensor]
-) -> Gradients:
-    """``torch.autograd.grad`` with None for what is not connected.
-
-    Raises:
-        BackwardRaised: If a backward raises, or autograd refuses what it returned.
-    """
-    if not outputs or not leaves:
-        return (None,) * len(leaves)
-
-    def run() -> Gradients:
-        return torch.autograd.grad(outputs, leaves, cotangents, allow_unused=True)
-
-    gradients: Gradients = call_backward(run, ())  # type: ignore[assignment]
-    return gradients
+from gradharness.subjects.own_forward import OwnForward
+from gradharness.subjects.reverse import attached, vector_jacobian
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +93,7 @@ class FunctionSubject:
 
     def own_forward(self) -> Subject | None:
         """The same callable with every Function's backward replaced by autograd of its forward."""
-        from gradharness.subjects.own_forward import OwnForward
-
-        return OwnForward(self)
+        return OwnForward(self, self.function)
 
 
 def function_subject(function: Callable[..., object] | type[Function], name: str | None = None) -> FunctionSubject:

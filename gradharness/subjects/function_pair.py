@@ -65,7 +65,7 @@ class PairSubject:
         """What the vjp returns."""
         outputs = self.outputs(primals)
         returned = self._returned(primals, outputs, cotangents)
-        active = {path: meta for path, meta in zip(primals.active, map(TensorMeta.of, primals.leaves), strict=True)}
+        active = dict(zip(primals.active, map(TensorMeta.of, primals.leaves), strict=True))
         inputs = tuple(
             RawInput(label=name, needed=(i,) in active, like=active.get((i,))) for i, name in enumerate(primals.names)
         )

@@ -17,9 +17,9 @@ from torch.autograd.function import Function
 
 from gradharness.errors import GradharnessError, OracleUnavailable
 from gradharness.model.subject import Linearization, Primals, RawReturn, Subject, Tensors
-from gradharness.subjects.calls import call_forward
+from gradharness.subjects.calls import call_forward, tensor_outputs
 from gradharness.subjects.custom_nodes import Node, backward_name, custom_nodes, function_class, standing_in
-from gradharness.subjects.function import FunctionSubject, attached, vector_jacobian
+from gradharness.subjects.reverse import attached, vector_jacobian
 
 _PLAIN = "the subject has no hand-written node: autograd of its forward is its own backward"
 _OPAQUE = "the forward is not made of ops that autograd can differentiate"
@@ -53,12 +53,18 @@ class StandInContext:
 
 
 class OwnForward:
-    """A FunctionSubject whose Functions' backwards are autograd of their own forwards."""
+    """A subject whose Functions' backwards are autograd of their own forwards.
+
+    Args:
+        subject: The subject as it is.
+        function: The callable that it calls.
+    """
 
     fixed_cotangent = False
 
-    def __init__(self, subject: FunctionSubject) -> None:
+    def __init__(self, subject: Subject, function: Callable[..., object]) -> None:
         self._subject = subject
+        self._function = function
         self._classes: set[type[Function]] = set()  # grows as new ones are met in the graph
         self.name = f"{subject.name} (own forward)"
 
@@ -93,9 +99,7 @@ class OwnForward:
     def _met(self, primals: Primals) -> set[type[Function]]:
         leaves = attached(primals.leaves)
         with torch.enable_grad():
-            value = call_forward(self._subject.function, primals.arguments(leaves))
-        from gradharness.subjects.calls import tensor_outputs
-
+            value = call_forward(self._function, primals.arguments(leaves))
         return {function_class(node) for node in custom_nodes(tensor_outputs(value, self.name)[0])}
 
     def _linearize(self, primals: Primals) -> Linearization:

@@ -35,9 +35,9 @@ class Planted:
     elements: int = 4
     reference: object = None
 
-    def report(self, subject: object, seed: int = 0) -> Report:
+    def report(self, subject: object, checks: tuple[str, ...] | None = None, seed: int = 0) -> Report:
         """What ``check`` says of one of the two subjects."""
-        return check(subject, self.inputs(), reference=self.reference, seed=seed)
+        return check(subject, self.inputs(), reference=self.reference, checks=checks, seed=seed)
 
     def result(self, report: Report) -> CheckResult:
         """That of the check that exists for this fault."""

@@ -16,8 +16,8 @@ each_fault = pytest.mark.parametrize("planted", FAULTS, ids=lambda one: one.name
 
 @functools.cache
 def report_of_wrong(number: int) -> Report:
-    """The report on one faulty subject, for all tests that look at it."""
-    return FAULTS[number].report(FAULTS[number].wrong)
+    """What the check that exists for it says of a faulty subject, for all tests that look at it."""
+    return FAULTS[number].report(FAULTS[number].wrong, (FAULTS[number].check,))
 
 
 @pytest.fixture

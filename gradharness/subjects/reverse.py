@@ -1,0 +1,33 @@
+"""Reverse mode by torch, with its exceptions named and its missing gradients typed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from gradharness.model.subject import Gradients, Tensors
+from gradharness.subjects.calls import call_backward
+
+
+def attached(leaves: Sequence[torch.Tensor]) -> Tensors:
+    """The same memory as fresh autograd leaves."""
+    return tuple(leaf.detach().requires_grad_() for leaf in leaves)
+
+
+def vector_jacobian(
+    outputs: Sequence[torch.Tensor], leaves: Sequence[torch.Tensor], cotangents: Sequence[torch.Tensor]
+) -> Gradients:
+    """``torch.autograd.grad`` with None for what is not connected.
+
+    Raises:
+        BackwardRaised: If a backward raises, or autograd refuses what it returned.
+    """
+    if not outputs or not leaves:
+        return (None,) * len(leaves)
+
+    def run() -> Gradients:
+        return torch.autograd.grad(outputs, leaves, cotangents, allow_unused=True)
+
+    gradients: Gradients = call_backward(run, ())  # type: ignore[assignment]
+    return gradients
