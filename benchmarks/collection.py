@@ -12,7 +12,8 @@ from statistics import median
 _FILES = 40
 _TESTS = 25
 # Hypothesis brings a plugin of its own, which imports hypothesis at the end of a session: left out on both sides.
-_COLLECT = (sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest")
+_LEFT_OUT = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")
+_COLLECT = (sys.executable, "-m", "pytest", "--collect-only", "-q", *_LEFT_OUT)
 _CONFTEST = """
 import sys
 

@@ -76,9 +76,7 @@ class Candidate:
 
 CANDIDATES = (
     Candidate("tanh", Tanh, torch.tanh, {"x": "n"}, lambda n: {"n": n}),
-    Candidate(
-        "matmul", MatMul, torch.matmul, {"a": "n k", "b": "k m"}, lambda n: {"n": n // 10, "k": 10, "m": 8}
-    ),
+    Candidate("matmul", MatMul, torch.matmul, {"a": "n k", "b": "k m"}, lambda n: {"n": n // 10, "k": 10, "m": 8}),
     Candidate(
         "layer_norm",
         LayerNorm,

@@ -14,13 +14,13 @@ from timing import Contestant, medians
 from gradharness.checks.base import Check, Setting
 from gradharness.checks.vjp import CHECK
 from gradharness.engine.looking import Looker
-from gradharness.engine.metering import Metered, Meter
+from gradharness.engine.metering import Meter, Metered
 from gradharness.inputs.domain import Domain, declared_domain
 from gradharness.inputs.recipe import Recipe
 from gradharness.inputs.specs import as_spec
 from gradharness.inputs.styles import Style
 from gradharness.model.case import Case
-from gradharness.model.verdict import Verdict
+from gradharness.model.verdict import Observation, Verdict
 from gradharness.numerics.tolerance import tolerance_for
 from gradharness.oracles.autograd import Autograd
 from gradharness.oracles.finite_difference import FiniteDifference
@@ -60,13 +60,9 @@ class Point:
         return [x.detach().clone().requires_grad_() for x in self.case.primals.leaves]
 
 
-_LOOK_ONLY = Check(name="", proves="", cannot="", examine=lambda _setting, _case: _no_opinion())
-
-
-def _no_opinion() -> object:
-    from gradharness.model.verdict import Observation
-
-    return Observation(verdict=Verdict.SKIPPED)
+_LOOK_ONLY = Check(
+    name="", proves="", cannot="", examine=lambda _setting, _case: Observation(verdict=Verdict.SKIPPED)
+)
 
 
 def setting(cls: Function, reference: Callable[..., object] | None) -> Setting:

@@ -26,7 +26,7 @@ _TIMES_HEAD = (
     "function", "N", "f+b, us", "no ref.", "opaque", "reference", "look", "fast", "slow",
     "n/fast", "o/fast", "r/fast", "slow/n", "slow/o",
 )  # fmt: skip
-_SEEN = "{:<11}{:>7}" + "{:>20}" * 5
+_SEEN = "{:<11}{:>7}" + "{:>22}" * 5
 
 
 def verdict(*, quick: bool) -> None:
@@ -54,8 +54,8 @@ def _extrapolated(found: dict[int, dict[str, float]], largest: float) -> None:
     """Beyond what was run, slow mode grows as it did up to there."""
     last = max(SLOW_SIZES)
     power = math.log(largest / found[last]["slow"]) / math.log(LARGEST_SLOW / last)
-    for n in found:
-        found[n].setdefault("slow", largest * (n / LARGEST_SLOW) ** power)
+    for n, times in found.items():
+        times.setdefault("slow", largest * (n / LARGEST_SLOW) ** power)
 
 
 def _cost_row(name: str, n: int, t: dict[str, float]) -> str:

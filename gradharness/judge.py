@@ -60,7 +60,7 @@ def _largest_ratio(difference: torch.Tensor, allowed: torch.Tensor) -> float:
         return worst
     # 0/0 is agreement; any other NaN comes from a gradient that is not finite.
     agreed = (difference == 0) & (allowed == 0)
-    return float(torch.nan_to_num(torch.where(agreed, 0.0, ratio), nan=math.inf).max())
+    return float(torch.nan_to_num(torch.where(agreed, 0.0, ratio), nan=math.inf, posinf=math.inf).max())
 
 
 def discrepancy(compared: Compared, ruling: Ruling, oracle: str) -> Discrepancy:

@@ -82,6 +82,7 @@ class Draw:
 
     seed: int
     where: Where
+    decades: int = 60
     g: torch.Generator = field(init=False)
 
     def __post_init__(self) -> None:
@@ -99,7 +100,8 @@ class Draw:
 
 def primals(entry: Entry, seed: int, where: Where, dtype: torch.dtype) -> Primals:
     """The point of an entry for a seed; the same seed gives the same bits."""
-    draw = Draw(seed, where)
+    # A square of what float32 holds has to fit in it, too.
+    draw = Draw(seed, where, decades=60 if dtype is torch.float64 else 12)
     sizes: dict[str, int] = {}
     values = []
     for arg in entry.args:
@@ -187,9 +189,9 @@ def _moved(draw: Draw, arg: Arg, t: Tensor) -> Tensor:
             sign = -1.0 if arg.high is not None and arg.low is None else 1.0
             return t + sign * 10.0 ** [4, 8, 10][draw.integer(0, 2)]
         case Where.HUGE:
-            return t * 10.0 ** draw.uniform(2, 60)
+            return t * 10.0 ** draw.uniform(2, draw.decades)
         case Where.TINY:
-            return t * 10.0 ** draw.uniform(-80, -3)
+            return t * 10.0 ** draw.uniform(-draw.decades, -3)
         case Where.SATURATED:
             return t * draw.uniform(10, 200)
     return t

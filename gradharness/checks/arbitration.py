@@ -7,28 +7,27 @@ is proved linear at the point itself; at a kink any value between the one-sided 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 
 from gradharness.checks import nonfinite
 from gradharness.checks.base import Setting
 from gradharness.checks.explanation import explained, in_leaf
+from gradharness.checks.lines import COARSE, Along, along
 from gradharness.checks.roundoff import MARGIN as ROUNDOFF_MARGIN
 from gradharness.checks.roundoff import forward_roundoff, own_roundoff
-from gradharness.comparison import compare_all, inner, projected, weighted_size
+from gradharness.comparison import compare_all, inner
 from gradharness.errors import OracleUnavailable, SubjectError
-from gradharness.judge import SlopeRuling, out_of_budget, rule, rule_slope
+from gradharness.judge import out_of_budget, rule
 from gradharness.model.case import Case
-from gradharness.model.estimate import GradientEstimate, Smoothness
+from gradharness.model.estimate import GradientEstimate
 from gradharness.model.subject import Gradients, Primals, Tensors
 from gradharness.model.verdict import Discrepancy, Fault, Observation, Verdict
-from gradharness.numerics.tolerance import Tolerance
 from gradharness.oracles.autograd import Autograd
 from gradharness.oracles.finite_difference import FiniteDifference
 
 _OWN_ROUNDOFF = "the gradient differs from the oracle by no more than it moves when its operations round otherwise"
-COARSE = "only a relative error above {:.1g} would have been seen"
 _NUDGES = (2, 3, 4)  # numbers of the case's directions that serve as displacements
 _PARTITIONS = (5, 6, 7, 8)  # numbers of the case's directions that serve to partition
 _BLOCKS = 8
@@ -36,109 +35,8 @@ _NUDGE = 1e-2  # of a standard deviation
 _CLOSE = 1e-4  # the same, to see what choices there are among equals
 _RECURS = 2  # of the three nudges
 _CONDITIONING_MARGIN = 8.0
-_APART = 30.0  # leaves whose gradients differ by more get directions of their own
-_SMALLEST_COMPONENT = 0.5  # of a direction, in standard deviations
 _FINE = 2.0**-19  # a step of the differences, in units of the tangent
 _SUSPECTS = 3  # worst elements that are looked at one by one
-
-
-@dataclass(frozen=True, slots=True)
-class Along:
-    """What finite differences say along one direction.
-
-    Attributes:
-        tangent: The direction.
-        ruling: The comparison; None if nothing could be decided.
-        value: The oracle's wᵀJv.
-        masked: Whether outputs at kinks were left out.
-        tolerance: The setting's.
-        reason: Why nothing could be decided.
-    """
-
-    tangent: Tensors
-    ruling: SlopeRuling | None
-    value: float
-    bound: float
-    masked: bool
-    tolerance: Tolerance
-    reason: str = ""
-
-    @property
-    def agrees(self) -> bool:
-        """Whether the gradient is within budget."""
-        return self.ruling is not None and self.ruling.agrees
-
-    def agrees_with(self, gradients: Gradients) -> bool:
-        """Whether other gradients are within the same budget."""
-        product, size = projected(gradients, self.tangent)
-        allowed = self.bound + self.tolerance.rtol * max(size, abs(self.value))
-        return abs(product - self.value) <= allowed
-
-
-def along(
-    setting: Setting, differences: FiniteDifference, case: Case, gradients: Gradients, tangent: Tensors
-) -> Along:
-    """Holds the gradients against finite differences along one direction; outputs at kinks are left out."""
-    estimate = differences.slope(case, tangent)
-    tolerance = setting.tolerance
-    if estimate.smoothness is not Smoothness.SMOOTH:
-        return Along(tangent, None, estimate.value, estimate.bound, False, tolerance, estimate.smoothness.value)
-    masked = estimate.masked is not None and any(bool(m.any()) for m in estimate.masked)
-    if masked and estimate.masked is not None:
-        weights = [w.masked_fill(m, 0) for w, m in zip(case.cotangents, estimate.masked, strict=True)]
-        gradients = setting.subject.linearize(case.primals).pullback(weights)
-    ruling = rule_slope(*projected(gradients, tangent), estimate, tolerance)
-    if ruling.agrees and ruling.resolution > tolerance.coarsest and ruling.scale > 0:
-        reason = COARSE.format(ruling.resolution)
-        return Along(tangent, None, estimate.value, estimate.bound, masked, tolerance, reason)
-    return Along(tangent, ruling, estimate.value, estimate.bound, masked, tolerance)
-
-
-def directions_for(case: Case, gradients: Gradients) -> list[Tensors]:
-    """Two directions through all leaves together, and two for each leaf that would drown among the others."""
-    first, second = case.directions[0], case.directions[1]
-    if len(first) == 1:
-        return [first, second]
-    sizes = [weighted_size([g], [v]) for g, v in zip(gradients, first, strict=True)]
-    largest = max(sizes)
-    apart = [i for i, s in enumerate(sizes) if s * _APART < largest]
-    directions = [_only(v, [i for i in range(len(v)) if i not in apart]) for v in (first, second)]
-    directions += [_only(v, [i]) for i in apart for v in (first, second)]
-    return directions
-
-
-def settled(lines: Sequence[Along], gradients: Gradients) -> list[Along]:
-    """The lines, those decided along which gradient and differences are both zero beside what other lines resolve.
-
-    A slope of zero has no size of its own that its bound could be held against.
-    """
-    scale = max((line.ruling.scale for line in lines if line.ruling is not None), default=0.0)
-    return [
-        replace(line, ruling=SlopeRuling(0.0, line.bound, 0.0))
-        if line.ruling is None
-        and line.value == 0
-        and line.bound <= line.tolerance.coarsest * scale
-        and weighted_size(gradients, line.tangent) == 0
-        else line
-        for line in lines
-    ]
-
-
-def _only(tangent: Tensors, chosen: Sequence[int]) -> Tensors:
-    if len(chosen) == len(tangent):
-        return tangent
-    return tuple(v if i in chosen else torch.zeros_like(v) for i, v in enumerate(tangent))
-
-
-def resolution_of(case: Case, decided: Sequence[Along]) -> float:
-    """Worst relative error, dense or of one element, that the directions would have seen; 0 if all is zero."""
-    rulings = [line.ruling for line in decided if line.ruling is not None and line.ruling.scale > 0]
-    if not rulings:
-        return 0.0
-    elements = sum(x.numel() for x in case.primals.leaves)
-    # One element, wrong by δ·rms, moves the slope by at least δ·rms·½σ; the scale is rms·σ·√N.
-    single = max(r.tolerance / r.scale for r in rulings) * elements**0.5 / _SMALLEST_COMPONENT
-    return max(single, *(r.resolution for r in rulings))
 
 
 def moved(setting: Setting, case: Case, primals: Primals) -> tuple[Case, Gradients]:
@@ -181,20 +79,27 @@ def arbitrate(
         verdict = Verdict.PASS if 0 < resolution <= setting.tolerance.coarsest else Verdict.UNDECIDED
         return Observation(verdict=verdict, resolution=resolution, reason=COARSE.format(resolution))
     failure = Observation(verdict=Verdict.FAIL, discrepancies=wrong)
-    if nonfinite.any_nonfinite(tuple(d.got for d in wrong)):
-        if nonfinite.is_excusable(setting, case, gradients):
-            return Observation(verdict=Verdict.UNDECIDED, reason=nonfinite.REASON)
-        return failure
-    if _is_own_roundoff(setting, case, wrong):
-        return Observation(verdict=Verdict.UNDECIDED, reason=_OWN_ROUNDOFF)
+    infinite = nonfinite.any_nonfinite(tuple(d.got for d in wrong))
+    excuse = _excuse(setting, case, gradients, wrong, infinite=infinite)
+    if infinite or excuse:
+        return Observation(verdict=Verdict.UNDECIDED, reason=excuse) if excuse else failure
     if setting.differences is not None:
         voted = _vote(setting, oracle, case, gradients, estimate, wrong)
         if voted is not None:
-            return failure if voted is Verdict.FAIL else _suspect(oracle is setting.trusted, estimate, voted)
+            return failure if voted is Verdict.FAIL else _suspect(setting, oracle, voted)
     if _recurs_elementwise(setting, oracle, case):
         return failure
     reason = "differs from the oracle at a special point only, within what its one-sided derivatives allow"
     return Observation(verdict=Verdict.UNDECIDED, reason=reason)
+
+
+def _excuse(
+    setting: Setting, case: Case, gradients: Gradients, wrong: Sequence[Discrepancy], *, infinite: bool
+) -> str:
+    """Why the differences say nothing about the subject; empty if there is no such reason."""
+    if infinite:
+        return nonfinite.REASON if nonfinite.is_excusable(setting, case, gradients) else ""
+    return _OWN_ROUNDOFF if _is_own_roundoff(setting, case, wrong) else ""
 
 
 def _is_own_roundoff(setting: Setting, case: Case, wrong: Sequence[Discrepancy]) -> bool:
@@ -211,13 +116,13 @@ def _is_own_roundoff(setting: Setting, case: Case, wrong: Sequence[Discrepancy])
     return True
 
 
-def _suspect(is_reference: bool, estimate: GradientEstimate, verdict: Verdict) -> Observation:
+def _suspect(setting: Setting, oracle: Autograd, verdict: Verdict) -> Observation:
     """Finite differences side with the subject."""
-    if not is_reference:
+    if oracle is not setting.trusted:
         return Observation(verdict=Verdict.UNDECIDED, reason="autograd of the own forward is wrong here")
     detail = (
-        f"{estimate.oracle} and finite differences of the subject's forward disagree, and the subject's gradient agrees "
-        "with the differences: if the gradient is meant to differ from the derivative, declare surrogate=True"
+        f"{oracle.name} and finite differences of the subject's forward disagree, and the subject's gradient "
+        "agrees with the differences: if the gradient is meant to differ from the derivative, declare surrogate=True"
     )
     found = Discrepancy(label="reference", fault=Fault.REFERENCE_SUSPECT, detail=detail)
     return Observation(verdict=verdict, warnings=(found,), reason="the oracles disagree: the reference is the suspect")
@@ -234,7 +139,7 @@ def _vote(
     """FAIL if differences refute the subject, UNDECIDED if they refute the oracle instead, None if they cannot tell."""
     assert setting.differences is not None
     refuted_oracle = False
-    ours, theirs = _nearby(setting, oracle, case)
+    near: list[Gradients] | None = None
     for tangent in _telling_directions(case, wrong):
         try:
             interval = setting.differences.interval(case, tangent)
@@ -246,29 +151,46 @@ def _vote(
         slack = interval.bound + setting.tolerance.rtol * max(abs(interval.lower), abs(interval.upper))
         if slack > abs(products[0] - products[1]) / 2:
             continue
-        # Among equals several outputs may be dealt out in any order (sort); each is a limit of gradients beside the
-        # point, while the slopes at the point know one order only. The other's gradients are the witnesses for it.
-        ends = [[interval.lower, interval.upper, *(inner(g, tangent) for g in near)] for near in (theirs, ours)]
-        holds = [min(e) - slack <= x <= max(e) + slack for x, e in zip(products, ends, strict=True)]
+        holds = [interval.lower - slack <= x <= interval.upper + slack for x in products]
+        if holds[0] == holds[1]:
+            continue
+        near = _beyond_choice(setting, oracle, case, estimate) if near is None else near
+        # The other's gradients are the witnesses for what may be chosen: every second one.
+        others = [inner(g, tangent) for g in (near[0::2] if holds[0] else near[1::2])]
+        refuted = products[1] if holds[0] else products[0]
+        if any(abs(x - refuted) <= slack + _NUDGE * abs(refuted) for x in others):
+            continue
         if not holds[0] and holds[1]:
             return Verdict.FAIL
         refuted_oracle |= holds[0] and not holds[1]
     return Verdict.UNDECIDED if refuted_oracle else None
 
 
-def _nearby(setting: Setting, oracle: Autograd, case: Case) -> tuple[list[Gradients], list[Gradients]]:
-    """The subject's gradients at points close by, and the oracle's."""
-    ours: list[Gradients] = []
-    theirs: list[Gradients] = []
+def _beyond_choice(setting: Setting, oracle: Autograd, case: Case, estimate: GradientEstimate) -> list[Gradients]:
+    """Gradients close by, the subject's and the oracle's in turn; none where the oracle's are all alike.
+
+    Among equals several outputs may be dealt out in any order (sort): each order is a limit of gradients beside the
+    point, while the slopes at the point know one order only.
+    """
+    found: list[Gradients] = []
+    varied = False
     for number in range(2, len(case.directions)):
         for side in (-_CLOSE, _CLOSE):
             try:
                 there, gradients = moved(setting, case, nudged(case, number, side))
-                theirs.append(oracle.at(there, there.primals))
+                found += [gradients, oracle.at(there, there.primals)]
             except OracleUnavailable:
                 continue
-            ours.append(gradients)
-    return ours, theirs
+            varied |= not _alike(found[-1], estimate.gradients)
+        if number >= _NUDGES[-1] and not varied:
+            return []
+    return found
+
+
+def _alike(near: Gradients, here: Tensors) -> bool:
+    size = max(inner(here, here), 0.0) ** 0.5
+    gap = [g - h for g, h in zip(near, here, strict=True) if g is not None]
+    return bool(inner(gap, gap) ** 0.5 <= _NUDGE * size)
 
 
 def _telling_directions(case: Case, wrong: Sequence[Discrepancy]) -> list[Tensors]:
@@ -341,13 +263,13 @@ def confirm(
 
 def _roundoff_along(setting: Setting, case: Case, tangent: Tensors) -> float:
     """How far round-off can move G·v, and the differences along v."""
-    total = 0.0
+    total: float = 0.0
     noise = own_roundoff(setting, case, case.cotangents)
     for n, v in zip(noise or (), tangent, strict=False):
         total += ROUNDOFF_MARGIN * float((n.to(torch.float64) * v.abs()).sum())
     moved = forward_roundoff(setting.subject, case.primals, case.outputs)
     for i, w in zip(case.differentiable, case.cotangents, strict=True):
-        total += float(torch.linalg.vector_norm(w.abs() * moved[i]).item()) / _FINE
+        total += (w.abs() * moved[i]).square().sum().sqrt().item() / _FINE
     return total
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from gradharness.checks.base import Check, Setting
@@ -63,7 +65,7 @@ def _beside_reference(setting: Setting, case: Case) -> Observation:
 
 
 def _ruled(
-    setting: Setting, case: Case, expected: Tensors, bounds: list[torch.Tensor] | list[float]
+    setting: Setting, case: Case, expected: Tensors, bounds: Sequence[torch.Tensor | float]
 ) -> tuple[list[Compared], list[Ruling]]:
     compared = [
         compare(n, _real(a), _real(b)) for n, a, b in zip(case.output_labels, case.outputs, expected, strict=True)

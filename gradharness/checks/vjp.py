@@ -7,17 +7,9 @@ stands: ``arbitration`` first rules out round-off, kinks and a wrong oracle.
 
 from __future__ import annotations
 
-from gradharness.checks.arbitration import (
-    COARSE,
-    Along,
-    along,
-    arbitrate,
-    confirm,
-    directions_for,
-    resolution_of,
-    settled,
-)
+from gradharness.checks.arbitration import arbitrate, confirm
 from gradharness.checks.base import Check, Setting
+from gradharness.checks.lines import COARSE, Along, along, directions_for, resolution_of, settled
 from gradharness.comparison import compare_all
 from gradharness.errors import OracleUnavailable
 from gradharness.inputs.sizes import SizeRange
@@ -94,7 +86,7 @@ def _by_differences(setting: Setting, case: Case, gradients: Gradients) -> Obser
         return Observation(verdict=Verdict.UNDECIDED, reason=next(x.reason for x in lines if x.ruling is None))
     if own is not None and setting.own is not None and _certified(own, decided):
         return _beside(setting, setting.own, case, gradients, own)
-    return passed(setting, resolution_of(case, decided))
+    return passed(setting, resolution_of(decided))
 
 
 def _own_estimate(setting: Setting, case: Case) -> GradientEstimate | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 
@@ -13,18 +14,18 @@ from gradharness.model.verdict import Fault
 
 
 def transposed(evidence: Evidence) -> Explanation | None:
-    """got = expectedᵀ, or the gradient that belongs to a transposed other argument."""
+    """Got = expectedᵀ, or the gradient that belongs to a transposed other argument."""
     if evidence.first.elementwise and all(_is_transpose(s) for s in evidence.samples):
         message = f"gradient of {evidence.label} is transposed"
         return Explanation(Fault.TRANSPOSED, message, holds=_is_transpose, everywhere=True)
     for number, label in enumerate(evidence.first.case.primals.labels):
 
         def holds(s: Sample, n: int = number) -> bool:
-            return _is_square(s.case.primals.leaves[n]) and _matches_with_transposed(evidence, s, n)
+            return s.elementwise and _is_square(s.case.primals.leaves[n]) and _matches_with_transposed(evidence, s, n)
 
         if _all(evidence, holds):
             message = f"gradient of {evidence.label} uses {label} where {label} transposed is due"
-            return Explanation(Fault.TRANSPOSED, message, holds=lambda s, h=holds: s.elementwise and h(s))
+            return Explanation(Fault.TRANSPOSED, message, holds=holds)
     return None
 
 
@@ -75,9 +76,9 @@ def flipped_or_shifted(evidence: Evidence) -> Explanation | None:
 
 def _moves(dims: int) -> Iterator[tuple[int, str, Callable[[torch.Tensor], torch.Tensor]]]:
     for axis in range(dims):
-        yield axis, "reversed", lambda e, a=axis: e.flip(a)
-        yield axis, "shifted by one place", lambda e, a=axis: e.roll(1, a)
-        yield axis, "shifted by minus one place", lambda e, a=axis: e.roll(-1, a)
+        yield axis, "reversed", partial(torch.flip, dims=(axis,))
+        yield axis, "shifted by one place", partial(torch.roll, shifts=1, dims=axis)
+        yield axis, "shifted by minus one place", partial(torch.roll, shifts=-1, dims=axis)
 
 
 def swapped(evidence: Evidence) -> Explanation | None:
@@ -89,13 +90,11 @@ def swapped(evidence: Evidence) -> Explanation | None:
 
         def holds(s: Sample, n: int = number) -> bool:
             estimate = best_estimate(evidence.setting, s.case)
-            return estimate is not None and close(s.got, estimate.gradients[n])
+            return s.elementwise and estimate is not None and close(s.got, estimate.gradients[n])
 
         if label != sample.found.label and _all(evidence, holds):
             message = f"gradient of {evidence.label} is the gradient of {label}"
-            return Explanation(
-                Fault.SWAPPED_GRADIENTS, message, holds=lambda s, h=holds: s.elementwise and h(s), everywhere=True
-            )
+            return Explanation(Fault.SWAPPED_GRADIENTS, message, holds=holds, everywhere=True)
     return None
 
 
@@ -112,9 +111,9 @@ def conjugated(evidence: Evidence) -> Explanation | None:
 
     if not _all(evidence, holds):
         return None
-    message = f"gradient of {evidence.label} lacks a conjugate: it is the Jacobian's transpose, not its conjugate transpose"
+    message = f"gradient of {evidence.label} lacks a conjugate: the Jacobian's transpose in place of its conjugate's"
     return Explanation(Fault.MISSING_CONJUGATE, message, holds=holds, everywhere=True)
 
 
 def _all(evidence: Evidence, holds: Callable[[Sample], bool]) -> bool:
-    return all(s.elementwise for s in evidence.samples) and all(holds(s) for s in evidence.samples)
+    return all(holds(s) for s in evidence.samples)

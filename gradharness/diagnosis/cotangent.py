@@ -47,7 +47,9 @@ def _how_not_linear(evidence: Evidence, sample: Sample, scaled: torch.Tensor, fa
         if close(sample.got, estimate.gradients[number]):
             return "it is the gradient for the cotangent's absolute value"
     squared = factor == 2.0 and close(scaled, 4 * sample.got)
-    return "it grows with its square" if squared else f"for {factor:g} times the cotangent it is not {factor:g} times as large"
+    if squared:
+        return "it grows with its square"
+    return f"for {factor:g} times the cotangent it is not {factor:g} times as large"
 
 
 def outputs_mixed(evidence: Evidence) -> Explanation | None:

@@ -15,7 +15,9 @@ def named(evidence: Evidence) -> Explanation | None:
     found = evidence.first.found
     if found.fault is None:
         return None
-    return Explanation(found.fault, found.detail, holds=lambda s: s.found.fault is found.fault, retold=lambda s: s.found.detail)
+    return Explanation(
+        found.fault, found.detail, holds=lambda s: s.found.fault is found.fault, retold=lambda s: s.found.detail
+    )
 
 
 def missing(evidence: Evidence) -> Explanation | None:
@@ -55,10 +57,8 @@ def _misshapen(sample: Sample) -> bool:
 
 
 def _broadcasts(small: torch.Size, large: torch.Size) -> bool:
-    try:
-        return tuple(torch.broadcast_shapes(small, large)) == tuple(large)
-    except RuntimeError:
-        return False
+    tail = large[len(large) - len(small) :]
+    return all(a in (1, b) for a, b in zip(small, tail, strict=True))
 
 
 def not_finite(evidence: Evidence) -> Explanation | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TypeAlias
 
 import torch
@@ -17,6 +18,7 @@ Predicate: TypeAlias = Callable[[Sample], torch.Tensor]
 _UNLIKELY = 1000
 _EXCEPTIONS = 0.02
 _FEW = 8
+_MEASURES: tuple[tuple[str, Callable[[torch.Tensor], torch.Tensor]], ...] = (("|{}|", torch.abs), ("{}", torch.clone))
 
 
 def region(evidence: Evidence) -> Explanation | None:
@@ -27,7 +29,7 @@ def region(evidence: Evidence) -> Explanation | None:
     for words, predicate in _predicates(evidence.first, samples):
         if _explains(samples, predicate):
             message = f"gradient of {evidence.label} is wrong only where {words}"
-            return Explanation(Fault.WRONG_REGION, message, _share(evidence), lambda s, p=predicate: _inside(s, p))
+            return Explanation(Fault.WRONG_REGION, message, _share(evidence), partial(_inside, predicate=predicate))
     return None
 
 
@@ -76,13 +78,14 @@ def _of_values(label: str, number: int, samples: list[Sample]) -> Iterator[tuple
     right = torch.cat([x(s)[s.right] for s in samples])
     if right.numel() == 0:
         return
-    for words, size in ((f"|{label}|", torch.abs), (label, torch.clone)):
+    for words, size in _MEASURES:
+        words = words.format(label)
         w, r = size(wrong), size(right)
         low, high = float(w.min()), float(w.max())
         if low > float(r.max()):
-            yield f"{words} > {_between(float(r.max()), low)}", lambda s, f=size, t=low: f(x(s)) >= t
+            yield f"{words} > {_between(float(r.max()), low)}", _from(_composed(size, x), low)
         if high < float(r.min()):
-            yield f"{words} < {_between(high, float(r.min()))}", lambda s, f=size, t=high: f(x(s)) <= t
+            yield f"{words} < {_between(high, float(r.min()))}", _up_to(_composed(size, x), high)
 
 
 def _between(low: float, high: float) -> str:
@@ -99,17 +102,40 @@ def _of_places(label: str, first: Sample, samples: list[Sample]) -> Iterator[tup
     dims = first.expected.dim() if all(s.expected.dim() == first.expected.dim() for s in samples) else 0
     for axis in range(dims):
         where = f"the index of {label} in dimension {axis}"
-        yield f"{where} is the first", lambda s, a=axis: _index(s, a) == 0
-        yield f"{where} is the last", lambda s, a=axis: _index(s, a) == s.expected.shape[a] - 1
-        yield f"{where} is odd", lambda s, a=axis: _index(s, a) % 2 == 1
-        yield f"{where} is even", lambda s, a=axis: _index(s, a) % 2 == 0
+        yield f"{where} is the first", _up_to(partial(_index, axis=axis), 0)
+        yield f"{where} is the last", _up_to(partial(_index_from_end, axis=axis), 0)
+        yield f"{where} is odd", _of_parity(axis, 1)
+        yield f"{where} is even", _of_parity(axis, 0)
         start = min(int(_index(s, axis)[s.wrong].min()) for s in failing)
         if start > 0:
-            yield f"{where} is {start} or beyond", lambda s, a=axis, t=start: _index(s, a) >= t
+            yield f"{where} is {start} or beyond", _from(partial(_index, axis=axis), start)
     flat = min(int(s.wrong.reshape(-1).nonzero()[0]) for s in failing)
     if flat > 0:
-        words = f"the position in the flattened {label} is {flat} or beyond"
-        yield words, lambda s, t=flat: torch.arange(s.expected.numel()).reshape(s.expected.shape) >= t
+        yield f"the position in the flattened {label} is {flat} or beyond", _from(_position, flat)
+
+
+def _from(measure: Predicate, limit: float) -> Predicate:
+    return lambda s: measure(s) >= limit
+
+
+def _up_to(measure: Predicate, limit: float) -> Predicate:
+    return lambda s: measure(s) <= limit
+
+
+def _of_parity(axis: int, remainder: int) -> Predicate:
+    return lambda s: _index(s, axis) % 2 == remainder
+
+
+def _composed(function: Callable[[torch.Tensor], torch.Tensor], measure: Predicate) -> Predicate:
+    return lambda s: function(measure(s))
+
+
+def _position(sample: Sample) -> torch.Tensor:
+    return torch.arange(sample.expected.numel()).reshape(sample.expected.shape)
+
+
+def _index_from_end(sample: Sample, axis: int) -> torch.Tensor:
+    return sample.expected.shape[axis] - 1 - _index(sample, axis)
 
 
 def _index(sample: Sample, axis: int) -> torch.Tensor:
@@ -160,7 +186,8 @@ def _at_a_loss(sample: Sample) -> str:
     if not sample.elementwise:
         return sample.found.detail or f"{label} disagrees with {sample.found.oracle}"
     wrong = sample.wrong
-    message = f"gradient of {label} is wrong in {int(wrong.sum())} of {wrong.numel()} elements, in no pattern that was recognised"
+    count = f"{int(wrong.sum())} of {wrong.numel()} elements"
+    message = f"gradient of {label} is wrong in {count}, in no pattern that was recognised"
     if wrong.numel() < 2:
         return message
     got, expected = sample.got.reshape(-1), torch.nan_to_num(sample.expected).reshape(-1).to(sample.got.dtype)

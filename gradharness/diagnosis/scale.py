@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from functools import partial
 
 import torch
 
@@ -20,7 +21,7 @@ _SHOWN = 4
 
 
 def factor(evidence: Evidence) -> Explanation | None:
-    """got = c·expected in every sample, with one c or with c a function of the shapes."""
+    """Got = c·expected in every sample, with one c or with c a function of the shapes."""
     ratios = [_ratio(s) for s in evidence.samples]
     if any(r is None for r in ratios) or not any(_telling(s) for s in evidence.samples):
         return None
@@ -91,13 +92,21 @@ def _predicted(function: Callable[[Sample], float], sample: Sample) -> float:
 
 
 def _candidates(sample: Sample) -> Iterator[tuple[str, Callable[[Sample], float]]]:
+    laws: tuple[tuple[str, Callable[[int], float]], ...] = (
+        ("1/{} ({{:.4g}} here)", lambda n: 1.0 / n),
+        ("{} ({{:.4g}} here)", float),
+        ("1/sqrt of {} ({{:.4g}} here)", lambda n: 1.0 / math.sqrt(n)),
+        ("sqrt of {} ({{:.4g}} here)", math.sqrt),
+        ("n/(n-1), n being {} ({{:.4g}} here),", lambda n: n / (n - 1)),
+        ("(n-1)/n, n being {} ({{:.4g}} here),", lambda n: (n - 1) / n),
+    )
     for what, size in _sizes(sample):
-        yield f"1/{what} ({{:.4g}} here)", lambda s, f=size: 1.0 / f(s)
-        yield f"{what} ({{:.4g}} here)", lambda s, f=size: float(f(s))
-        yield f"1/sqrt of {what} ({{:.4g}} here)", lambda s, f=size: 1.0 / math.sqrt(f(s))
-        yield f"sqrt of {what} ({{:.4g}} here)", lambda s, f=size: math.sqrt(f(s))
-        yield f"n/(n-1), n being {what} ({{:.4g}} here),", lambda s, f=size: f(s) / (f(s) - 1)
-        yield f"(n-1)/n, n being {what} ({{:.4g}} here),", lambda s, f=size: (f(s) - 1) / f(s)
+        for words, law in laws:
+            yield words.format(what), _composed(law, size)
+
+
+def _composed(law: Callable[[int], float], size: Callable[[Sample], int]) -> Callable[[Sample], float]:
+    return lambda s: law(size(s))
 
 
 def _sizes(sample: Sample) -> Iterator[tuple[str, Callable[[Sample], int]]]:
@@ -105,12 +114,24 @@ def _sizes(sample: Sample) -> Iterator[tuple[str, Callable[[Sample], int]]]:
     for number, label in enumerate(primals.labels):
         for axis in range(primals.leaves[number].dim()):
             what = "the batch size" if axis == 0 and number == 0 else f"the size of {label} in dimension {axis}"
-            yield what, lambda s, n=number, a=axis: s.case.primals.leaves[n].shape[a]
+            yield what, partial(_size, number=number, axis=axis)
     for number, label in enumerate(primals.labels):
-        yield f"the number of elements of {label}", lambda s, n=number: s.case.primals.leaves[n].numel()
+        yield f"the number of elements of {label}", partial(_elements, number=number)
     for number in sample.case.differentiable:
         name = sample.case.output_labels[number]
-        yield f"the number of elements of {name}", lambda s, n=number: s.case.outputs[n].numel()
+        yield f"the number of elements of {name}", partial(_output_elements, number=number)
+
+
+def _size(sample: Sample, number: int, axis: int) -> int:
+    return sample.case.primals.leaves[number].shape[axis]
+
+
+def _elements(sample: Sample, number: int) -> int:
+    return sample.case.primals.leaves[number].numel()
+
+
+def _output_elements(sample: Sample, number: int) -> int:
+    return sample.case.outputs[number].numel()
 
 
 def factor_of_place(evidence: Evidence) -> Explanation | None:
@@ -132,7 +153,7 @@ def factor_of_place(evidence: Evidence) -> Explanation | None:
 
 
 def _factors(sample: Sample) -> torch.Tensor | None:
-    """got / expected where that says something; NaN elsewhere."""
+    """Got / expected where that says something; NaN elsewhere."""
     expected, got = sample.expected, sample.got
     if expected.is_complex() or not bool(got.isfinite().all()):
         return None

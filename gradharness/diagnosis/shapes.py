@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from gradharness.diagnosis.evidence import Evidence, Explanation
 from gradharness.model.case import Case
@@ -38,22 +39,37 @@ def _properties(case: Case, failing: list[Case]) -> Iterator[tuple[str, Callable
     primals = case.primals
     for number, label in enumerate(primals.labels):
         for axis in range(primals.leaves[number].dim()):
-
-            def size(c: Case, n: int = number, a: int = axis) -> int:
-                return c.primals.leaves[n].shape[a]
-
-            where = f"{label} has"
-            yield f"{where} size 1 in dimension {axis}", lambda c, f=size: f(c) == 1
-            yield f"{where} size 0 in dimension {axis}", lambda c, f=size: f(c) == 0
+            size = partial(_size, number=number, axis=axis)
+            yield f"{label} has size 1 in dimension {axis}", _is(size, 1)
+            yield f"{label} has size 0 in dimension {axis}", _is(size, 0)
             try:
                 smallest = min(size(c) for c in failing)
             except IndexError:
                 continue
-            yield f"{where} size {smallest} or more in dimension {axis}", lambda c, f=size, t=smallest: f(c) >= t
+            yield f"{label} has size {smallest} or more in dimension {axis}", _at_least(size, smallest)
             for block in _BLOCKS:
-                words = f"the size of {label} in dimension {axis} is no multiple of {block}"
-                yield words, lambda c, f=size, b=block: f(c) % b != 0
+                yield f"the size of {label} in dimension {axis} is no multiple of {block}", _no_multiple(size, block)
     for number, label in enumerate(primals.labels):
-        smallest = min(c.primals.leaves[number].numel() for c in failing)
-        words = f"{label} has {smallest} elements or more"
-        yield words, lambda c, n=number, t=smallest: c.primals.leaves[n].numel() >= t
+        elements = partial(_elements, number=number)
+        smallest = min(elements(c) for c in failing)
+        yield f"{label} has {smallest} elements or more", _at_least(elements, smallest)
+
+
+def _size(case: Case, number: int, axis: int) -> int:
+    return case.primals.leaves[number].shape[axis]
+
+
+def _elements(case: Case, number: int) -> int:
+    return case.primals.leaves[number].numel()
+
+
+def _is(size: Callable[[Case], int], value: int) -> Callable[[Case], bool]:
+    return lambda c: size(c) == value
+
+
+def _at_least(size: Callable[[Case], int], value: int) -> Callable[[Case], bool]:
+    return lambda c: size(c) >= value
+
+
+def _no_multiple(size: Callable[[Case], int], block: int) -> Callable[[Case], bool]:
+    return lambda c: size(c) % block != 0

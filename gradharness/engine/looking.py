@@ -156,4 +156,5 @@ def is_refusal(error: BaseException) -> bool:
     if not frames or "/torch/" in frames[-1].filename.replace("\\", "/"):
         return False
     line = linecache.getline(frames[-1].filename, frames[-1].lineno or 0).strip()
-    return line.startswith(("raise ", "raise(", "assert ", "assert("))
+    words = ("assert ", "assert(") if isinstance(error, AssertionError) else ("raise ", "raise(")
+    return line.startswith(words)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import torch
-from hypothesis.strategies import SearchStrategy
 
 from gradharness.engine.names import argument_names, check_names, signature_names
 from gradharness.errors import OutputError, SpecError, SubjectError, UsageError, first_line
@@ -16,7 +15,7 @@ from gradharness.inputs.domain import Domain, declared_domain
 from gradharness.inputs.plain import trial_recipes
 from gradharness.inputs.probe import infer_domain
 from gradharness.inputs.recipe import realize
-from gradharness.inputs.specs import SPEC_TYPES, as_spec, specs_from_signature
+from gradharness.inputs.specs import as_spec, is_spec, specs_from_signature
 from gradharness.model.subject import Primals, Subject
 from gradharness.subjects import FunctionSubject, ManualSubject, as_subject
 
@@ -116,8 +115,7 @@ def _named(subject: Subject, reference: Subject | None, inputs: Mapping[str, obj
         raise SpecError(
             f'{subject.name} needs a spec for its argument {missing[0]!r}, such as {{"{missing[0]}": "n d"}}'
         )
-    declared = any(isinstance(v, (str, SearchStrategy, *SPEC_TYPES)) for v in inputs.values())
-    if not declared and any(isinstance(v, torch.Tensor) for v in inputs.values()):
+    if not any(map(is_spec, inputs.values())) and any(isinstance(v, torch.Tensor) for v in inputs.values()):
         return _inferred(subject, reference, order, tuple(inputs[name] for name in order))
     return declared_domain({name: as_spec(inputs[name], f"inputs[{name!r}]") for name in order})
 

@@ -163,8 +163,8 @@ class _Run:
     ) -> CheckResult:
         found: list[Finding] = []
         if failure is not None:
-            found.append(finding(self.item, failure, setting))
-        found += [warning(self.item, look, w, setting) for look, w in tally.warnings.values()]
+            found.append(finding(self.item, failure))
+        found += [warning(self.item, look, w) for look, w in tally.warnings.values()]
         verdict, reason = _verdict(tally)
         if failure is not None or (self.settings.strict and found):
             verdict, reason = Verdict.FAIL, ""

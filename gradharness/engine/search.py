@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import hypothesis
@@ -12,8 +13,8 @@ from hypothesis.errors import Flaky
 
 from gradharness.diagnosis import Evidence, Explanation, Sample, diagnose, right_samples
 from gradharness.engine.looking import Look, Looker
-from gradharness.engine.settings import Profile
 from gradharness.engine.neighbours import companions_of, simpler, size_of
+from gradharness.engine.settings import Profile
 from gradharness.inputs.plain import plain_recipe
 from gradharness.inputs.recipe import Recipe, example_recipe
 from gradharness.inputs.strategies import recipes
@@ -147,10 +148,8 @@ class Search:
             if self._consider(recipe):
                 raise _Found
 
-        try:
+        with suppress(_Found, Flaky):  # the best failure is kept here, whatever Hypothesis makes of our budget
             drawing()
-        except (_Found, Flaky):
-            pass  # the best failure is kept here, whatever Hypothesis makes of our budget
 
     def _consider(self, recipe: Recipe) -> bool:
         """Looks at a recipe; True if it is worth shrinking further."""
@@ -213,7 +212,7 @@ class Search:
             if other.observation.verdict is Verdict.PASS:
                 passing.append(other.case)
             same = [d for d in other.observation.discrepancies if d.label == found.label and d.fault is None]
-            samples += [Sample(other.case, d) for d in same[:1]] if other.failed else []
+            samples += [Sample(other.case, d) for d in same[:1] if other.failed and _tells(d)]
         setting = self.looker.setting
         right = () if found.fault is not None else right_samples(setting, found.label, passing[-_COMPANIONS:])
         return diagnose(Evidence(setting, self.looker.check.name, tuple(samples), tuple(passing), right))
@@ -238,9 +237,14 @@ def _clearest(look: Look, companions: Sequence[Look]) -> Look:
     for one in (look, *companions):
         if one.failed and one.observation is not None:
             found = one.observation.discrepancies[0]
-            if one.case is None or found.fault is not None or found.expected is not None or found.got is not None:
+            if one.case is None or found.fault is not None or _tells(found):
                 return one
     return look
+
+
+def _tells(found: Discrepancy) -> bool:
+    """Whether it tells of elements, and not of a direction only."""
+    return found.expected is not None or found.got is not None
 
 
 def _reworded(explanation: Explanation, look: Look, found: Discrepancy) -> Explanation:

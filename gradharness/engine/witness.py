@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from gradharness.checks.base import Setting
 from gradharness.engine.looking import Look
 from gradharness.engine.plan import Item
 from gradharness.engine.search import Failure
 from gradharness.model.verdict import Discrepancy, Fault, Finding, Severity, Witness
 
 
-def finding(item: Item, failure: Failure, setting: Setting) -> Finding:
+def finding(item: Item, failure: Failure) -> Finding:
     """The finding of a failed check."""
     return Finding(
         check=item.check,
@@ -23,7 +22,7 @@ def finding(item: Item, failure: Failure, setting: Setting) -> Finding:
     )
 
 
-def warning(item: Item, look: Look, found: Discrepancy, setting: Setting) -> Finding:
+def warning(item: Item, look: Look, found: Discrepancy) -> Finding:
     """A finding that does not fail by itself."""
     return Finding(
         check=item.check,

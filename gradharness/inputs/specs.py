@@ -205,6 +205,11 @@ def mask(shape: str) -> MaskSpec:
     return MaskSpec(shape=parse_shape(shape, f"mask({shape!r})"))
 
 
+def is_spec(value: object) -> bool:
+    """Whether a user wrote a claim about an argument, and not an example of it."""
+    return isinstance(value, (str, SearchStrategy, *SPEC_TYPES)) or jaxtyped.is_annotation(value)
+
+
 def as_spec(value: object, where: str) -> Spec:
     """Whatever a user wrote for an argument, as a spec.
 

@@ -15,16 +15,18 @@ from torch.utils._pytree import tree_map
 _MULTIPLIER = 2654435769
 # Operations that round nothing: they choose, move or copy numbers, or change their sign. Moving their results would
 # break ties, and with them the choice among equals that the gradient rests on.
-_EXACT = frozenset(
-    "abs amax amin arange argmax argsort cat clamp clamp_min clamp_max clone complex constant_pad_nd copy copysign "
-    "cummax cummin diag_embed embedding empty empty_like empty_strided eye fill flip full full_like gather "
-    "hardtanh heaviside index index_copy index_fill index_put index_select kthvalue lift_fresh masked_fill "
-    "masked_scatter masked_select max max_pool2d_with_indices maximum median min minimum mode nan_to_num neg new_empty "
-    "new_full new_ones new_zeros ones ones_like relu repeat roll round scalar_tensor scatter select_backward "
-    "select_scatter sgn sign slice_backward slice_scatter sort stack threshold topk tril triu trunc floor ceil where "
-    "zero zeros zeros_like _to_copy threshold_backward max_pool2d_with_indices_backward "
-    "value_selecting_reduction_backward _index_put_impl unfold_backward embedding_dense_backward diagonal_scatter as_strided_scatter".split()  # noqa: SIM905
-)
+_NAMES = """
+    _index_put_impl _to_copy abs amax amin arange argmax argsort as_strided_scatter cat ceil clamp clamp_max
+    clamp_min clone complex constant_pad_nd copy copysign cummax cummin diag_embed diagonal_scatter embedding
+    embedding_dense_backward empty empty_like empty_strided eye fill flip floor full full_like gather hardtanh
+    heaviside index index_copy index_fill index_put index_select kthvalue lift_fresh masked_fill masked_scatter
+    masked_select max max_pool2d_with_indices max_pool2d_with_indices_backward maximum median min minimum mode
+    nan_to_num neg new_empty new_full new_ones new_zeros ones ones_like relu repeat roll round scalar_tensor
+    scatter select_backward select_scatter sgn sign slice_backward slice_scatter sort stack threshold
+    threshold_backward topk tril triu trunc unfold_backward value_selecting_reduction_backward where zero zeros
+    zeros_like
+"""
+_EXACT = frozenset(_NAMES.split())
 
 
 class Rounded(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -41,6 +43,11 @@ class Rounded(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self._pattern = pattern
         self._count = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled in here, and skipping Dynamo would import it, which takes two seconds."""
+        return False
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -84,9 +91,8 @@ def moved_by_value(tensor: torch.Tensor, pattern: int, *, step: float = 1.0) -> 
         return torch.view_as_complex(moved_by_value(real, pattern, step=step).contiguous())
     if not tensor.numel():
         return tensor
-    bits = tensor.detach().abs().to(torch.float64).contiguous().view(torch.int64)
-    mixed = ((bits ^ (bits >> 32)) + 7919 * (pattern + 1)) * _MULTIPLIER
-    mixed = ((mixed & 0xFFFFFFFF) ^ ((mixed >> 15) & 0x1FFFF)) * 2246822519
-    steps = torch.tensor([-2.0, -1.0, 1.0, 2.0], dtype=tensor.dtype, device=tensor.device)[(mixed >> 29) & 3]
-    return tensor + (step * torch.finfo(tensor.dtype).eps) * steps * tensor
-
+    bits = tensor.abs().to(torch.float64).contiguous().view(torch.int64)
+    mixed = (bits.bitwise_xor(bits >> 32) + 7919 * (pattern + 1)) * _MULTIPLIER
+    mixed = mixed.bitwise_xor_(mixed >> 15).mul_(2246822519).bitwise_right_shift_(29).bitwise_and_(3)
+    steps = tensor.new_tensor((-2.0, -1.0, 1.0, 2.0))[mixed]
+    return torch.addcmul(tensor, steps, tensor, value=step * torch.finfo(tensor.dtype).eps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -114,8 +115,9 @@ def roundoff(
     spread = [torch.zeros_like(g.abs()) for g in here]
     for pattern in range(_PATTERNS):
         moved = case.primals.at([nudged_by_ulps(x, pattern) for x in case.primals.leaves])
+        weights = tuple(nudged_by_ulps(w, pattern) for w in case.cotangents)
         with Rounded(pattern):
-            found = there(moved, tuple(nudged_by_ulps(w, pattern) for w in case.cotangents))
+            found = there(moved, weights)
         for total, g, h in zip(spread, here, found or (), strict=False):
             if h is not None and h.shape == g.shape:
                 torch.maximum(total, torch.nan_to_num((g - h).abs(), nan=0.0).to(total.dtype), out=total)
@@ -150,6 +152,11 @@ def nudged_by_ulps(tensor: torch.Tensor, pattern: int) -> torch.Tensor:
 
 def _rms(tensor: torch.Tensor) -> float:
     """Of the finite elements: beside an infinite slope the others keep their bound."""
+    if not tensor.numel():
+        return 0.0
+    whole = float(torch.linalg.vector_norm(tensor)) / math.sqrt(tensor.numel())
+    if math.isfinite(whole):
+        return whole
     size = tensor.abs()[tensor.isfinite()]
     return float(size.square().mean().sqrt()) if size.numel() else 0.0
 

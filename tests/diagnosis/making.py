@@ -1,6 +1,7 @@
 """Evidence made by hand: samples of a subject with a known fault, compared with a known truth."""
 
 import torch
+
 from gradharness.checks.base import Setting
 from gradharness.diagnosis import Evidence, Sample
 from gradharness.model.case import Case
@@ -39,12 +40,13 @@ def case(where, *leaves, names=("x", "y", "z"), seed=0):
     """A case at some leaves, with drawn cotangents."""
     primals = Primals(tuple(names[: len(leaves)]), leaves, tuple((i,) for i in range(len(leaves))))
     outputs = where.subject.outputs(primals)
-    drawn = [tuple(randn(*y.shape, seed=seed + k, dtype=y.dtype) for y in outputs) for k in (10, 20)]
+    slopes = tuple(i for i, y in enumerate(outputs) if y.is_floating_point() or y.is_complex())
+    drawn = [tuple(randn(*outputs[i].shape, seed=seed + k, dtype=outputs[i].dtype) for i in slopes) for k in (10, 20)]
     return Case(
         primals=primals,
         outputs=outputs,
         output_labels=tuple(f"output[{i}]" for i in range(len(outputs))),
-        differentiable=tuple(range(len(outputs))),
+        differentiable=slopes,
         cotangents=drawn[0],
         other_cotangents=drawn[1],
         directions=tuple(tuple(randn(*x.shape, seed=k, dtype=x.dtype) for x in leaves) for k in range(16)),

@@ -1,8 +1,9 @@
 """Faults in what is returned at all, and in the forward."""
 
 import torch
+
 from gradharness.model.verdict import Fault
-from tests.faults.planting import Planted, function, layer, planted, randn
+from tests.faults.planting import Planted, function, planted, randn
 
 X = randn((3, 4))
 XY = randn((3, 4), (3, 4))
@@ -40,7 +41,12 @@ class Recorded(torch.autograd.Function):
 EXP = function(lambda x: x.exp(), lambda x, g: g * x.exp())
 
 FAULTS = [
-    *product("float32 for float64", lambda x, y, g: ((g * y).float(), g * x), fault=Fault.WRONG_DTYPE, says=("float32",)),
+    *product(
+        "float32 for float64",
+        lambda x, y, g: ((g * y).float(), g * x),
+        fault=Fault.WRONG_DTYPE,
+        says=("float32",),
+    ),
     *product(
         "None for a needed input",
         lambda x, y, g: (g * y, None),
@@ -54,7 +60,9 @@ FAULTS = [
     *product("text for a gradient", lambda x, y, g: (g * y, "g * x"), fault=Fault.WRONG_TYPE, says=("str",)),
     *product("float for a gradient", lambda x, y, g: (g * y, 1.5), forms="function manual", fault=Fault.WRONG_TYPE),
     *product(
-        "wrong shape", lambda x, y, g: (g * y, (g * x).reshape(-1, 1)[:-1]), forms="function pair", fault=Fault.WRONG_SHAPE
+        "wrong shape",
+        lambda x, y, g: (g * y, (g * x).reshape(-1, 1)[:-1]),
+        fault=Fault.WRONG_SHAPE,
     ),
     Planted(
         name="forward wrong, backward consistent",
@@ -77,7 +85,7 @@ FAULTS = [
     Planted(
         name="output detached",
         wrong=lambda x: EXP(x).detach(),
-        right=lambda x: EXP(x),
+        right=EXP,
         inputs=X,
         check="vjp",
         fault=Fault.DISCONNECTED,

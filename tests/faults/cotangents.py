@@ -1,6 +1,5 @@
 """Faults in how the cotangent is used, and in what becomes of several outputs."""
 
-import torch
 from gradharness.model.verdict import Fault
 from tests.faults.planting import planted, randn
 

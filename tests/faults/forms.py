@@ -1,8 +1,8 @@
 """Faults in subjects of other forms: custom ops, nested inputs, several outputs by name, complex numbers."""
 
 import torch
-from gradharness.model.verdict import Fault
 
+from gradharness.model.verdict import Fault
 from tests.faults.planting import Planted, function, planted, randn
 
 X = randn((3, 4))

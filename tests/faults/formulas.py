@@ -1,6 +1,7 @@
 """Faults in the formula itself: factors, signs, transposes, reductions, arguments taken for each other."""
 
 import torch
+
 from gradharness.model.verdict import Fault
 from tests.faults.planting import planted, randn
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
+
 from gradharness import Report, check, manual, pair
 from gradharness.model.verdict import CheckResult, Fault, Finding
 

@@ -1,6 +1,7 @@
 """Faults that show for some values, some places or some shapes only."""
 
 import torch
+
 from gradharness.model.verdict import Fault
 from tests.faults.planting import planted, randn
 

@@ -3,14 +3,12 @@
 import functools
 
 import pytest
-from gradharness import Report, Verdict, check
 
-from tests.faults import contracts, cotangents, formulas, forms, regions
+from gradharness import Report, Verdict, check
+from tests.faults import contracts, cotangents, forms, formulas, regions
 from tests.faults.planting import Planted
 
-FAULTS = [
-    one for group in (formulas.FAULTS, cotangents.FAULTS, regions.FAULTS, contracts.FAULTS, forms.FAULTS) for one in group
-]
+FAULTS = [*formulas.FAULTS, *cotangents.FAULTS, *regions.FAULTS, *contracts.FAULTS, *forms.FAULTS]
 each_fault = pytest.mark.parametrize("planted", FAULTS, ids=lambda one: one.name)
 
 

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from torch.autograd.function import once_differentiable
+
 from gradharness.errors import BackwardRaised, ForwardRaised, OutputError, UsageError
 from gradharness.model.subject import Primals
 from gradharness.subjects import as_subject
 from gradharness.subjects.function import function_subject
-from torch.autograd.function import once_differentiable
 
 F64 = torch.float64
 X = torch.tensor([1.0, -2.0, 3.0], dtype=F64)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from gradharness.errors import BackwardRaised, ForwardRaised, UsageError
 from gradharness.model.subject import Primals
 from gradharness.subjects import as_subject, manual, pair
