@@ -161,7 +161,7 @@ def run(count: int, seed: int, *, entries: tuple[Entry, ...] = ENTRIES, verbose:
     return tally
 
 
-def _count(tally: Tally, entry: Entry, way: Way, where: Where, seed: int, made: Case, verbose: bool) -> None:  # noqa: FBT001, PLR0913
+def _count(tally: Tally, entry: Entry, way: Way, where: Where, seed: int, made: Case, verbose: bool) -> None:  # noqa: FBT001
     observation = examine(entry, way, made)
     verdict = observation.verdict
     tally.verdicts[str(way), str(where), verdict] += 1

@@ -1,4 +1,4 @@
-"""The Hypothesis loop of one check: draw recipes, and on a failure find a smaller one with the same fault."""
+"""The search of one check: draw recipes, and on a failure find a smaller one with the same fault."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from gradharness.engine.neighbours import companions_of, simpler, size_of
 from gradharness.engine.settings import Profile
 from gradharness.inputs.plain import plain_recipe
 from gradharness.inputs.recipe import Recipe, example_recipe
+from gradharness.inputs.sampling import sample
+from gradharness.inputs.specs import StrategySpec
 from gradharness.inputs.strategies import recipes
 from gradharness.model.verdict import Discrepancy, Verdict
 
@@ -24,7 +26,7 @@ from gradharness.model.verdict import Discrepancy, Verdict
 # otherwise slide along the error down to the threshold.
 _KEPT_EXCESS = 10.0
 _COMPANIONS = 6
-_OWN_SHARE = 0.4  # of the shrinks, for what Hypothesis leaves
+_VALUES_SHARE = 0.5  # of the shrinks, for the values of users' own strategies
 
 
 class _Found(Exception):
@@ -114,7 +116,8 @@ class Search:
     _reserve: int = 0
 
     def __post_init__(self) -> None:
-        self._reserve = round(_OWN_SHARE * self.budget.shrinks)
+        own = any(isinstance(spec, StrategySpec) for spec in self.looker.domain.specs)
+        self._reserve = round(_VALUES_SHARE * self.budget.shrinks) if own else 0
 
     @property
     def examples(self) -> int:
@@ -126,24 +129,30 @@ class Search:
         example = example_recipe(self.looker.domain, seed=self.seed)
         if example is not None:
             self._consider(example)
-        for recipe in self._first_recipes():
+        for recipe in self._recipes():
             if self._failure is None:
                 self._consider(recipe)
-        self._draw()
-        self._reserve = 0
-        self._simplify()
+        if self._failure is not None:
+            self._simplify()
+            self._reserve = 0
+            self._simplify_values()
         return self._best
 
-    def _first_recipes(self) -> Iterator[Recipe]:
-        """One plain case, so that a check never rests on unusual values alone."""
-        yield plain_recipe(self.looker.domain, own=False, seed=self.seed)
+    def _recipes(self) -> Iterator[Recipe]:
+        """One plain case, so that a check never rests on unusual values alone; then what is drawn."""
+        domain = self.looker.domain
+        yield plain_recipe(domain, own=False, seed=self.seed)
+        yield from sample(domain, self.looker.check.sizes, self.examples, self.seed, broadcast=self.broadcast)
 
-    def _draw(self) -> None:
-        strategy = recipes(self.looker.domain, self.looker.check.sizes, broadcast=self.broadcast)
+    def _simplify_values(self) -> None:
+        """Lets Hypothesis look for simpler values of users' own strategies, which nobody else can simplify."""
+        domain = self.looker.domain
+        if not any(isinstance(spec, StrategySpec) for spec in domain.specs):
+            return
 
         @hypothesis.seed(self.seed)
         @hypothesis.settings(_quiet(self.examples))
-        @hypothesis.given(strategy)
+        @hypothesis.given(recipes(domain, self.looker.check.sizes, broadcast=self.broadcast))
         def drawing(recipe: Recipe) -> None:
             if self._consider(recipe):
                 raise _Found

@@ -16,7 +16,7 @@ from gradharness.inputs.specs import ChoiceSpec, IndexSpec, StrategySpec
 from gradharness.inputs.styles import CotangentStyle, Style
 
 # How often each kind is drawn; general position tells most.
-_COTANGENTS = (CotangentStyle.NORMAL,) * 6 + tuple(CotangentStyle)[1:]
+COTANGENTS = (CotangentStyle.NORMAL,) * 6 + tuple(CotangentStyle)[1:]
 _WEIGHT = {Style.SIMPLE: 2, Style.NORMAL: 5}
 _SAME_STYLE = 3
 
@@ -38,61 +38,37 @@ def recipes(
     return _Drawing(domain, sizes, broadcast=broadcast, styles=styles or domain.styles).strategy()
 
 
-class _Drawing:
-    """Everything about a domain that does not change from draw to draw."""
+class Choices:
+    """What there is to choose from in a domain: everything that does not change from draw to draw.
 
-    def __init__(self, domain: Domain, sizes: SizeRange, *, broadcast: bool, styles: tuple[Style, ...]) -> None:
-        self.domain = domain
-        self.seeds = st.integers(0, MAX_SEED)
-        self.styles = st.sampled_from([style for style in styles for _ in range(_WEIGHT.get(style, 1))])
-        self.exceptions = st.sampled_from(_exceptions(domain, styles))
-        self.cotangents = st.sampled_from(_COTANGENTS)
-        self.dims = tuple(rule for rule in domain.dims if not rule.variadic)
+    Attributes:
+        sizes: Ordinary sizes of every dim.
+        companions: Sizes of a dim while another one has an edge size.
+        edges: (dim, edge size) pairs, the small sizes first; empty for ordinary sizes.
+        batches: Names of the variadic dims.
+        places: Axes that may be of size one.
+    """
+
+    def __init__(self, domain: Domain, sizes: SizeRange, *, broadcast: bool) -> None:
+        self._domain = domain
+        self._dims = tuple(rule for rule in domain.dims if not rule.variadic)
         self.batches = tuple(rule.name for rule in domain.dims if rule.variadic)
-        self.batch = st.lists(st.integers(1, 3), max_size=2).map(tuple)
-        self.size_choices = {rule.name: st.sampled_from(_ordinary(rule)) for rule in self.dims}
-        self.companions = {rule.name: _companions(rule) for rule in self.dims}
-        self.small = {name: st.sampled_from(companions) for name, companions in self.companions.items()}
-        self.edges = self._edges() if sizes is SizeRange.EDGE else {}
-        self.edged = st.sampled_from(tuple(self.edges) or ("",))
+        self.sizes = {rule.name: _ordinary(rule) for rule in self._dims}
+        self.companions = {rule.name: _companions(rule) for rule in self._dims}
+        self.edges = self._edges() if sizes is SizeRange.EDGE else ()
         self.places = tuple(p for p, b in domain.broadcasts() if broadcast or b is Broadcast.DECLARED)
-        self.place_bits = st.integers(0, 2 ** len(self.places) - 1)
 
-    def strategy(self) -> SearchStrategy[Recipe]:
-        return st.composite(self.recipe)()
+    def _edges(self) -> tuple[tuple[str, int], ...]:
+        below = {spec.below for _, _, spec in self._domain.leaves() if isinstance(spec, IndexSpec)}
+        pairs = [
+            (size, rule.name)
+            for rule in self._dims
+            for size in EDGE_SIZES
+            if rule.allows(size) and not (size == 0 and rule.name in below)
+        ]
+        return tuple((name, size) for size, name in sorted(pairs, key=lambda pair: pair[0]))
 
-    def recipe(self, draw: DrawFn) -> Recipe:
-        sizes = self._edge_sizes(draw) if self.edges else self._ordinary_sizes(draw)
-        return Recipe(
-            sizes=tuple(sizes.items()),
-            batches=tuple((name, draw(self.batch)) for name in self.batches),
-            broadcast=self._broadcast(draw),
-            seed=draw(self.seeds),
-            style=draw(self.styles),
-            styles=draw(self.exceptions),
-            arguments=self._arguments(draw),
-            cotangent=draw(self.cotangents),
-        )
-
-    def _ordinary_sizes(self, draw: DrawFn) -> dict[str, int]:
-        return {rule.name: draw(self.size_choices[rule.name]) for rule in self.dims}
-
-    def _edges(self) -> dict[str, SearchStrategy[int]]:
-        """The edge sizes of every dim that has any. What integers have to stay below is never zero."""
-        below = {spec.below for _, _, spec in self.domain.leaves() if isinstance(spec, IndexSpec)}
-        allowed = {
-            rule.name: [size for size in EDGE_SIZES if rule.allows(size) and (size > 0 or rule.name not in below)]
-            for rule in self.dims
-        }
-        return {name: st.sampled_from(sizes) for name, sizes in allowed.items() if sizes}
-
-    def _edge_sizes(self, draw: DrawFn) -> dict[str, int]:
-        chosen = draw(self.edged)
-        edge = draw(self.edges[chosen])
-        sizes = {rule.name: edge if rule.name == chosen else draw(self.small[rule.name]) for rule in self.dims}
-        return self._bounded(sizes, chosen)
-
-    def _bounded(self, sizes: dict[str, int], chosen: str) -> dict[str, int]:
+    def bounded(self, sizes: dict[str, int], chosen: str) -> dict[str, int]:
         """The sizes, with the companions (and at last the edge itself) made smaller until all tensors are small."""
         for name in (*(n for n in sizes if n != chosen), chosen):
             while self._elements(sizes) > MAX_ELEMENTS and sizes[name] > self.companions[name][0]:
@@ -105,15 +81,54 @@ class _Drawing:
 
     def _elements(self, sizes: Mapping[str, int]) -> int:
         total = 0
-        for _, _, spec in self.domain.leaves():
-            total += math.prod(a.size if a.size is not None else a.factor * sizes.get(a.name, 4) for a in spec.shape)
+        for _, _, spec in self._domain.leaves():
+            total += math.prod(a.size if a.size is not None else sizes.get(a.name, 4) for a in spec.shape)
         return total
 
+
+class _Drawing:
+    """Draws recipes with Hypothesis."""
+
+    def __init__(self, domain: Domain, sizes: SizeRange, *, broadcast: bool, styles: tuple[Style, ...]) -> None:
+        self.domain = domain
+        self.choices = Choices(domain, sizes, broadcast=broadcast)
+        self.seeds = st.integers(0, MAX_SEED)
+        self.styles = st.sampled_from(styles)
+        self.cotangents = st.sampled_from(COTANGENTS)
+        self.batch = st.lists(st.integers(1, 3), max_size=2).map(tuple)
+
+    def strategy(self) -> SearchStrategy[Recipe]:
+        return st.composite(self.recipe)()
+
+    def recipe(self, draw: DrawFn) -> Recipe:
+        sizes = self._edge_sizes(draw) if self.choices.edges else self._ordinary_sizes(draw)
+        return Recipe(
+            sizes=tuple(sizes.items()),
+            batches=tuple((name, draw(self.batch)) for name in self.choices.batches),
+            broadcast=self._broadcast(draw),
+            seed=draw(self.seeds),
+            style=draw(self.styles),
+            arguments=self._arguments(draw),
+            cotangent=draw(self.cotangents),
+        )
+
+    def _ordinary_sizes(self, draw: DrawFn) -> dict[str, int]:
+        return {name: draw(st.sampled_from(sizes)) for name, sizes in self.choices.sizes.items()}
+
+    def _edge_sizes(self, draw: DrawFn) -> dict[str, int]:
+        chosen, edge = draw(st.sampled_from(self.choices.edges))
+        sizes = {
+            name: edge if name == chosen else draw(st.sampled_from(companions))
+            for name, companions in self.choices.companions.items()
+        }
+        return self.choices.bounded(sizes, chosen)
+
     def _broadcast(self, draw: DrawFn) -> tuple[str, ...]:
-        if not self.places:
+        places = self.choices.places
+        if not places:
             return ()
-        bits = draw(self.place_bits)
-        return tuple(place for i, place in enumerate(self.places) if bits >> i & 1)
+        bits = draw(st.integers(0, 2 ** len(places) - 1))
+        return tuple(place for i, place in enumerate(places) if bits >> i & 1)
 
     def _arguments(self, draw: DrawFn) -> tuple[tuple[str, object], ...]:
         chosen: list[tuple[str, object]] = []
@@ -123,15 +138,6 @@ class _Drawing:
             elif isinstance(spec, StrategySpec):
                 chosen.append((name, draw(spec.strategy)))
         return tuple(chosen)
-
-
-def _exceptions(domain: Domain, styles: tuple[Style, ...]) -> list[tuple[tuple[str, Style], ...]]:
-    """One tensor with a style of its own; more often none."""
-    labels = [label for label, _, _ in domain.leaves()]
-    if len(labels) < 2:
-        return [()]
-    single: list[tuple[tuple[str, Style], ...]] = [((label, style),) for label in labels for style in styles]
-    return [()] * (_SAME_STYLE * len(single)) + single
 
 
 def _ordinary(rule: DimRule) -> tuple[int, ...]:

@@ -97,7 +97,7 @@ class Autograd:
 
 
 def roundoff(
-    case: Case, here: Tensors, there: Callable[[Primals, Tensors], Gradients | None], eps: float
+    case: Case, here: Tensors, there: Callable[[Primals, Tensors], Gradients | None], eps: float, *, exact: bool = False
 ) -> Tensors:
     """How far round-off can move each element of some gradients.
 
@@ -111,18 +111,23 @@ def roundoff(
         here: The gradients at the point.
         there: Gives the gradients elsewhere; None where it cannot.
         eps: Spacing of the numbers at one.
+        exact: Leaves primals and cotangents where they are, and lets the operations alone round otherwise: a gradient
+            that is wrong at one value only would seem to be moved by round-off.
     """
     spread = [torch.zeros_like(g.abs()) for g in here]
     for pattern in range(_PATTERNS):
-        moved = case.primals.at([nudged_by_ulps(x, pattern) for x in case.primals.leaves])
-        weights = tuple(nudged_by_ulps(w, pattern) for w in case.cotangents)
+        moved, weights = case.primals, case.cotangents
+        if not exact:
+            moved = moved.at([nudged_by_ulps(x, pattern) for x in moved.leaves])
+            weights = tuple(nudged_by_ulps(w, pattern) for w in weights)
         with Rounded(pattern):
             found = there(moved, weights)
         for total, g, h in zip(spread, here, found or (), strict=False):
             if h is not None and h.shape == g.shape:
                 torch.maximum(total, torch.nan_to_num((g - h).abs(), nan=0.0).to(total.dtype), out=total)
     floors = _floors(case, there)
-    return tuple(s + _round_off(eps) * floor for s, floor in zip(spread, floors, strict=True))
+    tiny = max((torch.finfo(w.dtype).tiny for w in case.cotangents), default=0.0)  # what underflows is lost
+    return tuple(s + (_round_off(eps) * floor + tiny) for s, floor in zip(spread, floors, strict=True))
 
 
 def _round_off(eps: float) -> float:

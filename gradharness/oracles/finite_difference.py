@@ -19,8 +19,6 @@ _QUICK_ENOUGH = 1e-7  # of the differences' own scale; a tenth of the tolerance 
 _UNRESOLVED = 1e-3  # a bound above this share of the scale says nothing about a gradient
 _ADDITIVE = 1e-7
 _NOISE_CALLS = 3
-# What underflows is lost: zeros beside zeros show no noise.
-FLOAT32_TINY, FLOAT64_TINY = torch.finfo(torch.float32).tiny, torch.finfo(torch.float64).tiny
 _SMALLEST_UNIT = 44  # a retry shrinks the steps by at most 2**44
 
 
@@ -239,8 +237,7 @@ class _Point:
             ]
             if any(y.shape != self.y0.shape for y in there):
                 raise OracleUnavailable("the number of output elements depends on the values of the inputs")
-            floor = noise.noise_floor(self.y0, there, eps=eps)
-            self._noise.append(floor.clamp(min=FLOAT32_TINY if self.precision is FLOAT32 else FLOAT64_TINY))
+            self._noise.append(noise.noise_floor(self.y0, there, eps=eps))
         return self._noise[0]
 
     def whole_elements(self, flat: torch.Tensor) -> torch.Tensor:
