@@ -89,8 +89,12 @@ KINKY = [
     _one("softplus", F.softplus, at=(20.0, 0.0), reference=lambda x: torch.logaddexp(x, torch.zeros_like(x))),
     _one("abs", torch.abs, reference=lambda x: torch.where(x >= 0, x, -x)),
     _one("sign", torch.sign),
-    _one("clamp", lambda x: x.clamp(-1, 0.5), at=(-1.0, 0.5), reference=lambda x: torch.where(x < -1, -1.0, x).minimum(
-        torch.full_like(x, 0.5))),
+    _one(
+        "clamp",
+        lambda x: x.clamp(-1, 0.5),
+        at=(-1.0, 0.5),
+        reference=lambda x: torch.where(x < -1, -1.0, x).minimum(torch.full_like(x, 0.5)),
+    ),
     _one("round", torch.round, at=(-0.5, 0.5, 1.5)),
     _one("floor", torch.floor, at=(-1.0, 0.0, 1.0)),
     _one("trunc", torch.trunc, at=(-1.0, 0.0, 1.0)),
@@ -121,8 +125,11 @@ BINARY = [
     _two("huber", lambda x, y: F.huber_loss(x, y, reduction="none"), second=Arg(specials=(1.0, -1.0, 0.0))),
     _two("l1", lambda x, y: F.l1_loss(x, y), reference=lambda x, y: (x - y).abs().mean()),
     _two("mse", F.mse_loss, reference=lambda x, y: (x - y).square().mean()),
-    _two("prelu", lambda x, w: F.prelu(x, w.mean().reshape(1)), reference=lambda x, w: torch.where(
-        x > 0, x, x * w.mean())),
+    _two(
+        "prelu",
+        lambda x, w: F.prelu(x, w.mean().reshape(1)),
+        reference=lambda x, w: torch.where(x > 0, x, x * w.mean()),
+    ),
     _two("addcmul", lambda x, y: torch.addcmul(x, x, y, value=0.5), reference=lambda x, y: x + 0.5 * x * y),
 ]
 

@@ -28,8 +28,15 @@ def _function(name, forward, backward):
 
 def _entry(name, forward, backward, *args, reference=None, smallest=1):
     made = _function(name, forward, backward)
-    return Entry(name=f"hand: {name}", function=made.apply, args=args or (X,), reference=reference, family="hand-written",
-                 handwritten=True, smallest=smallest)
+    return Entry(
+        name=f"hand: {name}",
+        function=made.apply,
+        args=args or (X,),
+        reference=reference,
+        family="hand-written",
+        handwritten=True,
+        smallest=smallest,
+    )
 
 
 def _even_split(grad, output, x):
@@ -97,53 +104,145 @@ W, B = Arg(shape=("m",)), Arg(shape=("m",))
 ENTRIES = [
     _entry("relu, 0 at 0", torch.relu, lambda g, y, x: g * (x > 0), reference=F.relu),
     _entry("relu, 1 at 0", torch.relu, lambda g, y, x: g * (x >= 0), reference=F.relu),
-    _entry("relu, a half at 0", torch.relu, lambda g, y, x: g * torch.heaviside(x, x.new_tensor(0.5)), reference=F.relu),
-    _entry("leaky relu", lambda x: torch.where(x > 0, x, 0.1 * x), lambda g, y, x: g * torch.where(x > 0, 1.0, 0.1),
-           reference=lambda x: F.leaky_relu(x, 0.1)),
+    _entry(
+        "relu, a half at 0", torch.relu, lambda g, y, x: g * torch.heaviside(x, x.new_tensor(0.5)), reference=F.relu
+    ),
+    _entry(
+        "leaky relu",
+        lambda x: torch.where(x > 0, x, 0.1 * x),
+        lambda g, y, x: g * torch.where(x > 0, 1.0, 0.1),
+        reference=lambda x: F.leaky_relu(x, 0.1),
+    ),
     _entry("abs", torch.abs, lambda g, y, x: g * x.sign(), reference=torch.abs),
     _entry("abs, 1 at 0", torch.abs, lambda g, y, x: torch.where(x >= 0, g, -g), reference=torch.abs),
-    _entry("clamp, closed", lambda x: x.clamp(-1, 0.5), lambda g, y, x: g * ((x >= -1) & (x <= 0.5)),
-           Arg(specials=(-1.0, 0.5)), reference=lambda x: x.clamp(-1, 0.5)),
-    _entry("clamp, open", lambda x: x.clamp(-1, 0.5), lambda g, y, x: g * ((x > -1) & (x < 0.5)),
-           Arg(specials=(-1.0, 0.5)), reference=lambda x: x.clamp(-1, 0.5)),
+    _entry(
+        "clamp, closed",
+        lambda x: x.clamp(-1, 0.5),
+        lambda g, y, x: g * ((x >= -1) & (x <= 0.5)),
+        Arg(specials=(-1.0, 0.5)),
+        reference=lambda x: x.clamp(-1, 0.5),
+    ),
+    _entry(
+        "clamp, open",
+        lambda x: x.clamp(-1, 0.5),
+        lambda g, y, x: g * ((x > -1) & (x < 0.5)),
+        Arg(specials=(-1.0, 0.5)),
+        reference=lambda x: x.clamp(-1, 0.5),
+    ),
     _entry("max, even split", lambda x: x.amax(-1), _even_split, reference=lambda x: x.max(-1).values),
     _entry("max, first index", lambda x: x.amax(-1), _first_index, reference=lambda x: x.amax(-1)),
     _entry("sort", lambda x: x.sort(-1, stable=True).values, _sort_backward, reference=lambda x: x.sort(-1).values),
-    _entry("softmax", lambda x: x.softmax(-1), _softmax_from_output, reference=lambda x: x.exp() / x.exp().sum(
-        -1, keepdim=True)),
-    _entry("log_softmax", lambda x: x.log_softmax(-1), _log_softmax_from_output, reference=lambda x: (
-        x - x.logsumexp(-1, keepdim=True))),
-    _entry("logsumexp", lambda x: x.logsumexp(-1), lambda g, y, x: g[..., None] * (x - y[..., None]).exp(),
-           reference=lambda x: x.exp().sum(-1).log()),
-    _entry("layer_norm", _layer_norm, _layer_norm_backward, X, W, B, reference=lambda x, w, b: F.layer_norm(
-        x, (x.shape[-1],), w, b)),
-    _entry("rms_norm", lambda x, w: x * (x.square().mean(-1, keepdim=True) + 1e-6).rsqrt() * w, _rms_norm_backward, X, W,
-           reference=lambda x, w: F.rms_norm(x, (x.shape[-1],), w, 1e-6)),
+    _entry(
+        "softmax",
+        lambda x: x.softmax(-1),
+        _softmax_from_output,
+        reference=lambda x: x.exp() / x.exp().sum(-1, keepdim=True),
+    ),
+    _entry(
+        "log_softmax",
+        lambda x: x.log_softmax(-1),
+        _log_softmax_from_output,
+        reference=lambda x: x - x.logsumexp(-1, keepdim=True),
+    ),
+    _entry(
+        "logsumexp",
+        lambda x: x.logsumexp(-1),
+        lambda g, y, x: g[..., None] * (x - y[..., None]).exp(),
+        reference=lambda x: x.exp().sum(-1).log(),
+    ),
+    _entry(
+        "layer_norm",
+        _layer_norm,
+        _layer_norm_backward,
+        X,
+        W,
+        B,
+        reference=lambda x, w, b: F.layer_norm(x, (x.shape[-1],), w, b),
+    ),
+    _entry(
+        "rms_norm",
+        lambda x, w: x * (x.square().mean(-1, keepdim=True) + 1e-6).rsqrt() * w,
+        _rms_norm_backward,
+        X,
+        W,
+        reference=lambda x, w: F.rms_norm(x, (x.shape[-1],), w, 1e-6),
+    ),
     _entry("norm, 0 at 0", lambda x: x.norm(dim=-1), _norm_backward, reference=lambda x: x.square().sum(-1).sqrt()),
-    _entry("cumsum", lambda x: x.cumsum(-1), lambda g, y, x: g.flip(-1).cumsum(-1).flip(-1),
-           reference=lambda x: x @ x.new_ones(x.shape[1], x.shape[1]).triu()),
-    _entry("matmul", torch.matmul, lambda g, y, a, b: (g @ b.mT, a.mT @ g), Arg(shape=("n", "k")),
-           Arg(shape=("k", "m")), reference=lambda a, b: (a[:, :, None] * b).sum(1)),
-    _entry("gather", lambda x, i: x.gather(0, i), lambda g, y, x, i: (torch.zeros_like(x).scatter_add(0, i, g), None), X,
-           INDEX, reference=lambda x, i: x.take_along_dim(i, 0)),
-    _entry("scatter_add", lambda x, i, s: x.scatter_add(0, i, s), lambda g, y, x, i, s: (g, None, g.gather(0, i)), X,
-           INDEX, Arg(shape=("k", "m")), reference=lambda x, i, s: x + (F.one_hot(i, x.shape[0]).to(s.dtype).permute(
-               2, 0, 1) * s).sum(1)),
+    _entry(
+        "cumsum",
+        lambda x: x.cumsum(-1),
+        lambda g, y, x: g.flip(-1).cumsum(-1).flip(-1),
+        reference=lambda x: x @ x.new_ones(x.shape[1], x.shape[1]).triu(),
+    ),
+    _entry(
+        "matmul",
+        torch.matmul,
+        lambda g, y, a, b: (g @ b.mT, a.mT @ g),
+        Arg(shape=("n", "k")),
+        Arg(shape=("k", "m")),
+        reference=lambda a, b: (a[:, :, None] * b).sum(1),
+    ),
+    _entry(
+        "gather",
+        lambda x, i: x.gather(0, i),
+        lambda g, y, x, i: (torch.zeros_like(x).scatter_add(0, i, g), None),
+        X,
+        INDEX,
+        reference=lambda x, i: x.take_along_dim(i, 0),
+    ),
+    _entry(
+        "scatter_add",
+        lambda x, i, s: x.scatter_add(0, i, s),
+        lambda g, y, x, i, s: (g, None, g.gather(0, i)),
+        X,
+        INDEX,
+        Arg(shape=("k", "m")),
+        reference=lambda x, i, s: x + (F.one_hot(i, x.shape[0]).to(s.dtype).permute(2, 0, 1) * s).sum(1),
+    ),
     _entry("sigmoid", torch.sigmoid, lambda g, y, x: g * y * (1 - y), reference=lambda x: 1 / (1 + (-x).exp())),
-    _entry("tanh", torch.tanh, lambda g, y, x: g * (1 - y * y), reference=lambda x: (x.exp() - (-x).exp()) / (
-        x.exp() + (-x).exp())),
+    _entry(
+        "tanh",
+        torch.tanh,
+        lambda g, y, x: g * (1 - y * y),
+        reference=lambda x: (x.exp() - (-x).exp()) / (x.exp() + (-x).exp()),
+    ),
     _entry("silu", F.silu, lambda g, y, x: g * torch.sigmoid(x) * (1 + x * (1 - torch.sigmoid(x))), reference=F.silu),
-    _entry("softplus", lambda x: torch.logaddexp(x, torch.zeros_like(x)), lambda g, y, x: g * torch.sigmoid(x),
-           reference=F.softplus),
+    _entry(
+        "softplus",
+        lambda x: torch.logaddexp(x, torch.zeros_like(x)),
+        lambda g, y, x: g * torch.sigmoid(x),
+        reference=F.softplus,
+    ),
     _entry("exp", torch.exp, lambda g, y, x: g * y, reference=lambda x: x.exp()),
     _entry("sqrt", torch.sqrt, lambda g, y, x: g / (2 * y), Arg(low=0), reference=lambda x: x**0.5),
-    _entry("variance", lambda x: x.var(-1, correction=0), lambda g, y, x: (
-        2 * g[..., None] * (x - x.mean(-1, keepdim=True)) / x.shape[-1]), reference=lambda x: (
-        (x - x.mean(-1, keepdim=True)).square().mean(-1))),
-    _entry("product", lambda a, b: a * b, lambda g, y, a, b: (g * b, g * a), X, X,
-           reference=lambda a, b: torch.einsum("ij,ij->ij", a, b)),
-    _entry("cross_entropy", F.cross_entropy, _cross_entropy_backward, X, LABELS, reference=lambda x, t: (
-        x.logsumexp(-1) - x.gather(1, t[:, None])[:, 0]).mean()),
-    _entry("cosine", lambda a, b: (a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1)), _cosine_backward, X, X,
-           reference=lambda a, b: F.cosine_similarity(a, b, dim=-1)),
+    _entry(
+        "variance",
+        lambda x: x.var(-1, correction=0),
+        lambda g, y, x: 2 * g[..., None] * (x - x.mean(-1, keepdim=True)) / x.shape[-1],
+        reference=lambda x: (x - x.mean(-1, keepdim=True)).square().mean(-1),
+    ),
+    _entry(
+        "product",
+        lambda a, b: a * b,
+        lambda g, y, a, b: (g * b, g * a),
+        X,
+        X,
+        reference=lambda a, b: torch.einsum("ij,ij->ij", a, b),
+    ),
+    _entry(
+        "cross_entropy",
+        F.cross_entropy,
+        _cross_entropy_backward,
+        X,
+        LABELS,
+        reference=lambda x, t: (x.logsumexp(-1) - x.gather(1, t[:, None])[:, 0]).mean(),
+    ),
+    _entry(
+        "cosine",
+        lambda a, b: (a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1)),
+        _cosine_backward,
+        X,
+        X,
+        reference=lambda a, b: F.cosine_similarity(a, b, dim=-1),
+    ),
 ]

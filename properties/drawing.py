@@ -182,18 +182,18 @@ def _moved(draw: Draw, arg: Arg, t: Tensor) -> Tensor:
     """The ordinary values, moved to where it hurts."""
     match draw.where:
         case Where.SPECIAL:
-            return _beside_specials(draw, arg, t)
+            t = _beside_specials(draw, arg, t)
         case Where.TIES:
-            return _tied(draw, t)
+            t = _tied(draw, t)
         case Where.OFFSET:
             sign = -1.0 if arg.high is not None and arg.low is None else 1.0
-            return t + sign * 10.0 ** [4, 8, 10][draw.integer(0, 2)]
+            t = t + sign * 10.0 ** [4, 8, 10][draw.integer(0, 2)]
         case Where.HUGE:
-            return t * 10.0 ** draw.uniform(2, draw.decades)
+            t = t * 10.0 ** draw.uniform(2, draw.decades)
         case Where.TINY:
-            return t * 10.0 ** draw.uniform(-draw.decades, -3)
+            t = t * 10.0 ** draw.uniform(-draw.decades, -3)
         case Where.SATURATED:
-            return t * draw.uniform(10, 200)
+            t = t * draw.uniform(10, 200)
     return t
 
 

@@ -1,6 +1,6 @@
 """Runs checks on functions whose gradients are right, most of them where a gradient check goes wrong most easily.
 
-    python -m properties.false_alarms --count 50000 --seed 0
+python -m properties.false_alarms --count 50000 --seed 0
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Way:
     """How an entry is checked: which check, beside which oracles, in which dtype."""
 
     check: str
-    referenced: bool
+    referenced: bool = False
     dtype: torch.dtype = torch.float64
 
     def __str__(self) -> str:
@@ -52,8 +52,9 @@ class Way:
         return f"{self.check} {beside}, {str(self.dtype).removeprefix('torch.')}"
 
 
-_ALONE = [Way("vjp", False)] * 4 + [Way("linearity", False), Way("value", False), Way("vjp", False, torch.float32)]
-_BESIDE = [Way("vjp", True)] * 4 + [Way("value", True)] * 2 + [Way("vjp", True, torch.float32)]
+_ALONE = [Way("vjp")] * 4 + [Way("linearity"), Way("value"), Way("vjp", dtype=torch.float32)]
+_BESIDE = [Way("vjp", referenced=True)] * 4 + [Way("value", referenced=True)] * 2
+_BESIDE += [Way("vjp", referenced=True, dtype=torch.float32)]
 
 
 @cache
@@ -89,7 +90,8 @@ class Alarm:
 
     def __str__(self) -> str:
         found = self.observation.discrepancies[0]
-        return f"{self.entry}: {self.way}, {self.where}, seed {self.seed}: {found.oracle} {found.excess:.3g} {found.detail}"
+        at = f"{self.entry}: {self.way}, {self.where}, seed {self.seed}"
+        return f"{at}: {found.oracle} {found.excess:.3g} {found.detail}"
 
 
 @dataclass
@@ -179,8 +181,11 @@ def _count(tally: Tally, entry: Entry, way: Way, where: Where, seed: int, made: 
 def table(tally: Tally) -> str:
     """Counts by check and by family, and the share undecided."""
     lines = []
-    for title, counts in (("check", _sums(tally.verdicts, 0)), ("point", _sums(tally.verdicts, 1)),
-                          ("family", _sums(tally.by_family, 0))):
+    for title, counts in (
+        ("check", _sums(tally.verdicts, 0)),
+        ("point", _sums(tally.verdicts, 1)),
+        ("family", _sums(tally.by_family, 0)),
+    ):
         lines.append(f"{title:45} {'checks':>7} {'pass':>7} {'undec.':>7} {'skip':>6} {'FAIL':>5}  undecided")
         for name, row in counts.items():
             total = sum(row.values())
@@ -222,7 +227,7 @@ def main() -> int:
         ordinary = {e.name: tally.by_entry[e.name, Where.ORDINARY, Verdict.UNDECIDED] for e in chosen}
         print("undecided at ordinary points:", {k: n for k, n in sorted(ordinary.items(), key=lambda p: -p[1]) if n})
     seconds = time.monotonic() - started
-    print(f"{len(chosen)} functions, {tally.checks} checks in {seconds:.0f} s; {tally.outside} points outside of a domain")
+    print(f"{len(chosen)} functions, {tally.checks} checks in {seconds:.0f} s; {tally.outside} points outside a domain")
     for reason, n in Counter(a.known for a in tally.alarms if a.known).items():
         print(f"{n} times: {reason}")
     for alarm in tally.false_alarms:

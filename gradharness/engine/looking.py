@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import linecache
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from traceback import extract_tb
 
 import torch
@@ -15,6 +15,9 @@ from gradharness.inputs.recipe import Recipe, cotangents, directions, realize
 from gradharness.model.case import Case
 from gradharness.model.subject import Linearization, Primals
 from gradharness.model.verdict import Discrepancy, Fault, Observation, Verdict
+
+_NOT_FINITE = "the forward is not finite"
+_MOST_KNOWN = 256  # prepared recipes that are kept; a search in the largest profile draws more
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,27 +45,81 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
+class Prepared:
+    """A recipe as far as no check is involved yet.
+
+    Attributes:
+        primals: The point.
+        case: The case there; None if the forward did not get that far.
+        outside: Why the point is none of the subject's; empty if it is.
+        finite: Whether the subject's outputs are.
+        raised: What the forward raised, or what else is wrong before any check looks.
+    """
+
+    primals: Primals
+    case: Case | None = None
+    outside: str = ""
+    finite: bool = True
+    raised: Observation | None = None
+
+    def fresh(self) -> Prepared:
+        """The same with copies of the leaves: a subject that writes into its inputs spoils only its own check."""
+        primals = self.primals.at([x.clone() for x in self.primals.leaves])
+        case = None if self.case is None else replace(self.case, primals=primals)
+        return replace(self, primals=primals, case=case)
+
+
+@dataclass(frozen=True, slots=True)
 class Looker:
-    """Looks at recipes with one check in one setting."""
+    """Looks at recipes with one check in one setting.
+
+    Attributes:
+        setting: Subject, oracles, tolerance.
+        check: Which looks.
+        domain: Where recipes come from.
+        known: What other checks in the same setting have prepared already.
+    """
 
     setting: Setting
     check: Check
     domain: Domain
+    known: dict[Recipe, Prepared] = field(default_factory=dict)
 
     def look(self, recipe: Recipe) -> Look:
         """Realises a recipe and examines it. Whatever the subject does, this returns."""
+        prepared = self._prepared(recipe)
+        primals, case = prepared.primals, prepared.case
+        if prepared.raised is not None:
+            return Look(recipe, primals, None, prepared.raised)
+        # Where the reference is finite and the forward is not, the value check has something to say.
+        if prepared.outside or case is None or not (prepared.finite or self.check.name == "value"):
+            return Look(recipe, primals, reason=prepared.outside or _NOT_FINITE)
+        return Look(recipe, primals, case, self._examine(case))
+
+    def _prepared(self, recipe: Recipe) -> Prepared:
+        try:
+            known = self.known.get(recipe)
+        except TypeError:  # a user's strategy has drawn what cannot be hashed
+            return self._prepare(recipe)
+        if known is not None:
+            return known.fresh()
+        prepared = self._prepare(recipe)
+        if len(self.known) < _MOST_KNOWN:
+            self.known[recipe] = prepared.fresh()
+        return prepared
+
+    def _prepare(self, recipe: Recipe) -> Prepared:
         primals = realize(self.domain, recipe, dtype=self.setting.dtype, device=self.setting.device)
         try:
             linearization = self.setting.subject.linearize(primals)
         except ForwardRaised as error:
-            return self._forward_raised(recipe, primals, error)
+            return self._forward_raised(primals, error)
         if not linearization.differentiable and self._has_elements(primals, linearization):
-            return Look(recipe, primals, None, _disconnected(linearization))
-        outside = self._outside(primals, linearization)
-        if outside:
-            return Look(recipe, primals, reason=outside)
-        case = self._case(recipe, primals, linearization)
-        return Look(recipe, primals, case, self._examine(case))
+            return Prepared(primals, raised=_disconnected(linearization))
+        finite = all(bool(y.isfinite().all()) for y in linearization.outputs)
+        outside = self._outside(primals, finite=finite)
+        case = None if outside else self._case(recipe, primals, linearization)
+        return Prepared(primals, case, outside, finite)
 
     def _case(self, recipe: Recipe, primals: Primals, linearization: Linearization) -> Case:
         like = linearization.cotangent_like
@@ -90,24 +147,21 @@ class Looker:
     def _has_elements(self, primals: Primals, linearization: Linearization) -> bool:
         return any(x.numel() for x in primals.leaves) and any(y.numel() for y in linearization.outputs)
 
-    def _outside(self, primals: Primals, linearization: Linearization) -> str:
+    def _outside(self, primals: Primals, *, finite: bool) -> str:
         """Why a point is none of the subject's: its value is not finite there, or the reference rejects it."""
-        finite = all(bool(y.isfinite().all()) for y in linearization.outputs)
         reference = self.setting.reference
         if finite and (reference is None or self.domain.origin is Origin.DECLARED):
             return ""
         if reference is None:
-            return "the forward is not finite"
+            return _NOT_FINITE
         try:
             expected = reference.outputs(primals.to(dtype=torch.float64))
         except SubjectError as error:
             return f"the reference rejects it: {first_line(error.original)}"
-        # Where the reference is finite and the forward is not, the value check has something to say.
-        both = finite or all(bool(y.isfinite().all()) for y in expected)
-        return "" if both and (finite or self.check.name == "value") else "the forward is not finite"
+        return "" if finite or all(bool(y.isfinite().all()) for y in expected) else _NOT_FINITE
 
-    def _forward_raised(self, recipe: Recipe, primals: Primals, error: ForwardRaised) -> Look:
-        outside = Look(recipe, primals, reason=f"the forward rejects it: {first_line(error.original)}")
+    def _forward_raised(self, primals: Primals, error: ForwardRaised) -> Prepared:
+        outside = Prepared(primals, outside=f"the forward rejects it: {first_line(error.original)}")
         reference = self.setting.reference
         if reference is None or is_refusal(error.original):
             return outside
@@ -119,7 +173,7 @@ class Looker:
             return outside
         if not all(bool(y.isfinite().all()) for y in expected):
             return outside
-        return Look(recipe, primals, None, Observation(verdict=Verdict.FAIL, discrepancies=(_raised(error),)))
+        return Prepared(primals, raised=Observation(verdict=Verdict.FAIL, discrepancies=(_raised(error),)))
 
 
 def _raised(error: SubjectError) -> Discrepancy:

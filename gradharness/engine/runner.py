@@ -6,14 +6,14 @@ import platform
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from gradharness.checks import find_check
 from gradharness.checks.base import Setting
 from gradharness.engine.events import CheckFinished, CheckStarted, Emit, ExampleExamined, RunFinished, RunStarted
-from gradharness.engine.looking import Looker
+from gradharness.engine.looking import Looker, Prepared
 from gradharness.engine.metering import Meter, Metered
 from gradharness.engine.plan import DTYPES, Item
 from gradharness.engine.question import Question
@@ -23,7 +23,7 @@ from gradharness.engine.witness import finding, warning
 from gradharness.errors import GradharnessError, SubjectError, UsageError
 from gradharness.inputs.domain import Domain
 from gradharness.inputs.plain import trial_recipes
-from gradharness.inputs.recipe import realize
+from gradharness.inputs.recipe import Recipe, realize
 from gradharness.model.subject import Primals, Subject
 from gradharness.model.verdict import CheckResult, Finding, Report, Verdict
 from gradharness.numerics.tolerance import tolerance_for
@@ -41,12 +41,13 @@ def run(question: Question, items: Sequence[Item], settings: RunSettings, emit: 
     deadline = started + settings.time_limit if settings.time_limit is not None else float("inf")
     emit(RunStarted(question.subject.name, tuple(items), question.domain.describe(), settings.seed))
     results = []
+    benches = _Benches(question, settings)
     with random_state_kept():
         for number, item in enumerate(items):
             emit(CheckStarted(item))
             # What is left is shared evenly, so that the first checks leave something to the last.
             share = (deadline - time.monotonic()) / (len(items) - number)
-            result = _Run(question, item, settings, time.monotonic() + share, emit).result()
+            result = _Run(question, benches, item, settings, time.monotonic() + share, emit).result()
             results.append(result)
             emit(CheckFinished(item, result))
     report = Report(
@@ -91,10 +92,63 @@ def environment() -> tuple[tuple[str, str], ...]:
 
 
 @dataclass(frozen=True, slots=True)
+class _Bench:
+    """What all items on one device in one dtype share."""
+
+    setting: Setting
+    note: str
+    meter: Meter
+    known: dict[Recipe, Prepared] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Benches:
+    """One bench per device and dtype, made when the first item asks for it."""
+
+    question: Question
+    settings: RunSettings
+    made: dict[tuple[str, str], _Bench] = field(default_factory=dict)
+
+    def get(self, item: Item) -> _Bench:
+        key = (item.device, item.dtype)
+        if key not in self.made:
+            self.made[key] = _bench(self.question, item, self.settings)
+        return self.made[key]
+
+
+def _bench(question: Question, item: Item, settings: RunSettings) -> _Bench:
+    meter, note = Meter(), ""
+    dtype = DTYPES[item.dtype]
+    subject: Subject = Metered(question.subject, meter)
+    accepted = _first_accepted(subject, question.domain, dtype, item.device)
+    if accepted is None and dtype is torch.float64:
+        accepted = _first_accepted(subject, question.domain, torch.float32, item.device)
+        if accepted is not None:
+            dtype, note = torch.float32, "the subject does not run in float64"
+    if accepted is not None and _is_random(subject, accepted):
+        subject = Metered(question.subject, meter, seed=settings.seed)
+    reference = None if question.reference is None else Metered(question.reference, meter)
+    own = None if question.surrogate else subject.own_forward()
+    setting = Setting(
+        subject=subject,
+        reference=reference,
+        surrogate=question.surrogate,
+        tolerance=tolerance_for(dtype, strict=settings.strict),
+        trusted=None if reference is None else Autograd("autograd of the reference", reference),
+        own=None if own is None else Autograd("autograd of the subject's own forward", own, dtype),
+        differences=None if question.surrogate else FiniteDifference(subject),
+        dtype=dtype,
+        device=item.device,
+    )
+    return _Bench(setting, note, meter)
+
+
+@dataclass(frozen=True, slots=True)
 class _Run:
     """One item."""
 
     question: Question
+    benches: _Benches
     item: Item
     settings: RunSettings
     deadline: float
@@ -105,15 +159,15 @@ class _Run:
         reason = _device_reason(self.item.device)
         if reason:
             return self._skipped(reason)
-        meter = Meter()
         try:
-            setting, note = self._setting(meter)
+            bench = self.benches.get(self.item)
+            inside = bench.meter.seconds
             check = find_check(self.item.check)
-            reason = check.applies(setting) or ""
+            reason = check.applies(bench.setting) or ""
             if reason:
                 return self._skipped(reason)
             search = Search(
-                looker=Looker(setting, check, self.question.domain),
+                looker=Looker(bench.setting, check, self.question.domain, bench.known),
                 budget=self.settings.budget,
                 seed=self.settings.seed,
                 broadcast=self.question.broadcasts,
@@ -126,41 +180,13 @@ class _Run:
         except Exception as error:  # our own bug: say so, and let the other checks go on
             reason = f"internal error of gradharness, please report it: {type(error).__name__}: {error}"
             return self._empty(Verdict.UNDECIDED, reason)
-        return self._conclude(search.tally, failure, setting, note, meter, time.monotonic() - started)
+        result = self._conclude(search.tally, failure, bench)
+        return replace(result, seconds=time.monotonic() - started, inside=bench.meter.seconds - inside)
 
     def _budget(self) -> int:
         return max(1, round(self.settings.budget.examples * find_check(self.item.check).weight))
 
-    def _setting(self, meter: Meter) -> tuple[Setting, str]:
-        dtype = DTYPES[self.item.dtype]
-        question = self.question
-        subject: Subject = Metered(question.subject, meter)
-        note = ""
-        accepted = _first_accepted(subject, question.domain, dtype, self.item.device)
-        if accepted is None and dtype is torch.float64:
-            accepted = _first_accepted(subject, question.domain, torch.float32, self.item.device)
-            if accepted is not None:
-                dtype, note = torch.float32, "the subject does not run in float64"
-        if accepted is not None and _is_random(subject, accepted):
-            subject = Metered(question.subject, meter, seed=self.settings.seed)
-        reference = None if question.reference is None else Metered(question.reference, meter)
-        own = None if question.surrogate else subject.own_forward()
-        setting = Setting(
-            subject=subject,
-            reference=reference,
-            surrogate=question.surrogate,
-            tolerance=tolerance_for(dtype, strict=self.settings.strict),
-            trusted=None if reference is None else Autograd("autograd of the reference", reference),
-            own=None if own is None else Autograd("autograd of the subject's own forward", own, dtype),
-            differences=None if question.surrogate else FiniteDifference(subject),
-            dtype=dtype,
-            device=self.item.device,
-        )
-        return setting, note
-
-    def _conclude(
-        self, tally: Tally, failure: Failure | None, setting: Setting, note: str, meter: Meter, seconds: float
-    ) -> CheckResult:
+    def _conclude(self, tally: Tally, failure: Failure | None, bench: _Bench) -> CheckResult:
         found: list[Finding] = []
         if failure is not None:
             found.append(finding(self.item, failure))
@@ -168,20 +194,17 @@ class _Run:
         verdict, reason = _verdict(tally)
         if failure is not None or (self.settings.strict and found):
             verdict, reason = Verdict.FAIL, ""
-        name = str(setting.dtype).removeprefix("torch.")
         return CheckResult(
             check=self.item.check,
             device=self.item.device,
-            dtype=name,
+            dtype=str(bench.setting.dtype).removeprefix("torch."),
             verdict=verdict,
             findings=tuple(found),
             resolution=tally.resolution if verdict is Verdict.PASS else None,
             examples=tally.examined,
             discarded=tally.discarded,
             undecided=tally.undecided,
-            seconds=seconds,
-            inside=meter.seconds,
-            reason="; ".join(r for r in (reason, note) if r),
+            reason="; ".join(r for r in (reason, bench.note) if r),
         )
 
     def _skipped(self, reason: str) -> CheckResult:

@@ -38,11 +38,7 @@ REAL_ONLY = {
     ),
 }
 DTYPES = (torch.float64, torch.float32, torch.complex128)
-CASES = [
-    (name, dtype)
-    for dtype in DTYPES
-    for name in (*KNOWN, *(() if dtype.is_complex else REAL_ONLY))
-]
+CASES = [(name, dtype) for dtype in DTYPES for name in (*KNOWN, *(() if dtype.is_complex else REAL_ONLY))]
 
 
 def case_of(function, dtype, seed, size=5):
@@ -101,7 +97,7 @@ def slope_oracles(function):
     return [FiniteDifference(FunctionSubject("f", function)), ForwardMode(function)]
 
 
-@pytest.mark.parametrize(("name", "dtype"), CASES, ids=lambda v: str(v))
+@pytest.mark.parametrize(("name", "dtype"), CASES, ids=str)
 @pytest.mark.parametrize("seed", range(3))
 def test_elementwise_oracles_cover_the_true_error(name, dtype, seed):
     function = {**KNOWN, **REAL_ONLY}[name][0]
@@ -116,7 +112,7 @@ def test_elementwise_oracles_cover_the_true_error(name, dtype, seed):
         assert float(torch.as_tensor(bound).max()) <= 1e-4 * float(found.abs().max())
 
 
-@pytest.mark.parametrize(("name", "dtype"), CASES, ids=lambda v: str(v))
+@pytest.mark.parametrize(("name", "dtype"), CASES, ids=str)
 @pytest.mark.parametrize("seed", range(3))
 def test_slope_oracles_cover_the_true_error(name, dtype, seed):
     function = {**KNOWN, **REAL_ONLY}[name][0]
