@@ -243,6 +243,6 @@ ENTRIES = [
         _cosine_backward,
         X,
         X,
-        reference=lambda a, b: F.cosine_similarity(a, b, dim=-1),
+        reference=lambda a, b: (a * b).sum(-1) / (a.square().sum(-1) * b.square().sum(-1)).sqrt(),
     ),
 ]

@@ -172,7 +172,7 @@ def _count(tally: Tally, entry: Entry, way: Way, where: Where, seed: int, made: 
     if verdict is Verdict.UNDECIDED:
         tally.reasons[observation.reason] += 1
     if verdict is Verdict.FAIL:
-        alarm = Alarm(entry.name, way, where, seed, observation, known(entry.name, made))
+        alarm = Alarm(entry.name, way, where, seed, observation, known(entry, made))
         tally.alarms.append(alarm)
         if verbose and not alarm.known:
             print(alarm, flush=True)

@@ -21,6 +21,9 @@ from gradharness.model.verdict import Discrepancy, Observation, Verdict
 from gradharness.oracles.autograd import Autograd
 
 
+_ALL_ZERO = "every gradient is zero here"
+
+
 def examine(setting: Setting, case: Case) -> Observation:
     """Every element of every gradient where an oracle has them, else two directions."""
     gradients = setting.subject.linearize(case.primals).pullback(case.cotangents)
@@ -67,7 +70,7 @@ def _beside(
 def passed(setting: Setting, resolution: float) -> Observation:
     """A pass, unless it could not have seen anything."""
     if resolution == 0.0:
-        return Observation(verdict=Verdict.SKIPPED, reason="every gradient is zero here")
+        return Observation(verdict=Verdict.SKIPPED, reason=_ALL_ZERO)
     if resolution > setting.tolerance.coarsest:
         return Observation(verdict=Verdict.UNDECIDED, reason=COARSE.format(resolution))
     return Observation(verdict=Verdict.PASS, resolution=resolution)
@@ -75,6 +78,8 @@ def passed(setting: Setting, resolution: float) -> Observation:
 
 def _by_differences(setting: Setting, case: Case, gradients: Gradients) -> Observation:
     assert setting.differences is not None
+    if _is_zero(gradients) and all(setting.differences.is_flat(case, v) for v in case.directions[:2]):
+        return Observation(verdict=Verdict.SKIPPED, reason=_ALL_ZERO)
     looked = [along(setting, setting.differences, case, gradients, v) for v in directions_for(case, gradients)]
     lines = settled(looked, gradients)
     decided = [line for line in lines if line.ruling is not None]
@@ -87,6 +92,10 @@ def _by_differences(setting: Setting, case: Case, gradients: Gradients) -> Obser
     if own is not None and setting.own is not None and _certified(own, decided):
         return _beside(setting, setting.own, case, gradients, own)
     return passed(setting, resolution_of(decided))
+
+
+def _is_zero(gradients: Gradients) -> bool:
+    return all(g is None or not bool(g.any()) for g in gradients)
 
 
 def _own_estimate(setting: Setting, case: Case) -> GradientEstimate | None:

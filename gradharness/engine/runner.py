@@ -129,14 +129,15 @@ def _bench(question: Question, item: Item, settings: RunSettings) -> _Bench:
         subject = Metered(question.subject, meter, seed=settings.seed)
     reference = None if question.reference is None else Metered(question.reference, meter)
     own = None if question.surrogate else subject.own_forward()
+    tolerance = tolerance_for(dtype, strict=settings.strict)
     setting = Setting(
         subject=subject,
         reference=reference,
         surrogate=question.surrogate,
-        tolerance=tolerance_for(dtype, strict=settings.strict),
+        tolerance=tolerance,
         trusted=None if reference is None else Autograd("autograd of the reference", reference),
         own=None if own is None else Autograd("autograd of the subject's own forward", own, dtype),
-        differences=None if question.surrogate else FiniteDifference(subject),
+        differences=None if question.surrogate else FiniteDifference(subject, quick_enough=tolerance.rtol),
         dtype=dtype,
         device=item.device,
     )

@@ -15,6 +15,7 @@ from gradharness.model.subject import Primals, Subject, Tensors
 from gradharness.numerics import differences, noise
 from gradharness.numerics.differences import FLOAT32, FLOAT64, Line, Precision, Slope
 
+_FLAT = 2.0**-8  # of a standard deviation
 _QUICK_ENOUGH = 1e-7  # of the differences' own scale; a tenth of the tolerance of float64
 _UNRESOLVED = 1e-3  # a bound above this share of the scale says nothing about a gradient
 _ADDITIVE = 1e-7
@@ -29,10 +30,13 @@ class FiniteDifference:
     Attributes:
         subject: What is differenced, through ``outputs`` alone.
         name: How reports call this oracle.
+        quick_enough: Error bound, relative to the differences' own scale, with which four calls are content; the
+            relative tolerance that they are held against is the natural choice.
     """
 
     subject: Subject
     name: str = "finite difference"
+    quick_enough: float = _QUICK_ENOUGH
     _last: list[_Point] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def slope(self, case: Case, tangent: Tensors, cotangents: Tensors | None = None) -> SlopeEstimate:
@@ -49,10 +53,21 @@ class FiniteDifference:
             line = point.line(self.subject, tangent)
             if point.precision is FLOAT64:
                 quick = differences.quick_slope(line, point.y0, weights)
-                if quick.smooth and quick.bound <= _QUICK_ENOUGH * quick.scale:
+                if quick.smooth and quick.bound <= self.quick_enough * quick.scale:
                     return SlopeEstimate(oracle=self.name, value=quick.value, bound=quick.bound, calls=4)
             found = self._slopes(point, line, tangent, weights)
             return self._projected(point, found, weights)
+
+    def is_flat(self, case: Case, tangent: Tensors) -> bool:
+        """Whether no output moves at all within a small part of a standard deviation, to either side.
+
+        Raises:
+            OracleUnavailable: As ``slope``.
+        """
+        with torch.no_grad():
+            point, _ = self._look(case, None)
+            line = point.line(self.subject, tangent)
+            return all(torch.equal(line(t), point.y0) for t in (_FLAT, -_FLAT))
 
     def one_sided(
         self, case: Case, tangent: Tensors, cotangents: Tensors | None = None
