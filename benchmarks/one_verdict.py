@@ -60,9 +60,7 @@ class Point:
         return [x.detach().clone().requires_grad_() for x in self.case.primals.leaves]
 
 
-_LOOK_ONLY = Check(
-    name="", proves="", cannot="", examine=lambda _setting, _case: Observation(verdict=Verdict.SKIPPED)
-)
+_LOOK_ONLY = Check(name="", proves="", cannot="", examine=lambda _setting, _case: Observation(verdict=Verdict.SKIPPED))
 
 
 def setting(cls: Function, reference: Callable[..., object] | None) -> Setting:

@@ -34,9 +34,7 @@ def verdict(*, quick: bool) -> None:
     print(_TIMES.format(*_TIMES_HEAD))
     points = {(c.name, n): Point.of(c, n) for c in CANDIDATES for n in _SIZES}
     for candidate in CANDIDATES:
-        found = {
-            n: costs(points[candidate.name, n], 20 if quick else 200, 3.0 if quick else 12.0) for n in _SIZES
-        }
+        found = {n: costs(points[candidate.name, n], 20 if quick else 200, 3.0 if quick else 12.0) for n in _SIZES}
         _extrapolated(found, slow_cost(Point.of(candidate, LARGEST_SLOW)))
         for n in _SIZES:
             print(_cost_row(candidate.name, n, found[n]), flush=True)

@@ -1,4 +1,4 @@
-"""A logistic regression whose backward is written by hand, as a course teaches it: once as it stands there, once repaired.
+"""A logistic regression whose backward is written by hand: once as a course teaches it, once repaired.
 
     gradharness check examples/logistic_regression.py
 

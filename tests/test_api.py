@@ -1,4 +1,4 @@
-"""``check``, ``assert_gradients`` and ``gradient_test`` as a user calls them: right use, wrong use, and what each says."""
+"""``check``, ``assert_gradients`` and ``gradient_test`` as users call them: right use, wrong use, and what they say."""
 
 import sys
 

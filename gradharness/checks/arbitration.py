@@ -93,9 +93,7 @@ def arbitrate(
     return Observation(verdict=Verdict.UNDECIDED, reason=reason)
 
 
-def _excuse(
-    setting: Setting, case: Case, gradients: Gradients, wrong: Sequence[Discrepancy], *, infinite: bool
-) -> str:
+def _excuse(setting: Setting, case: Case, gradients: Gradients, wrong: Sequence[Discrepancy], *, infinite: bool) -> str:
     """Why the differences say nothing about the subject; empty if there is no such reason."""
     if infinite:
         return nonfinite.REASON if nonfinite.is_excusable(setting, case, gradients) else ""
@@ -222,9 +220,7 @@ def _recurs_elementwise(setting: Setting, oracle: Autograd, case: Case) -> bool:
         compared = compare_all(case.primals.labels, gradients, estimate.gradients)
         noise = oracle.conditioning(there, estimate)
         bounds = [_CONDITIONING_MARGIN * n + b for n, b in zip(noise, estimate.bounds, strict=True)]
-        times += any(
-            rule(c, b, setting.tolerance).excess > 1 for c, b in zip(compared, bounds, strict=True)
-        )
+        times += any(rule(c, b, setting.tolerance).excess > 1 for c, b in zip(compared, bounds, strict=True))
     return times >= _RECURS
 
 

@@ -74,9 +74,7 @@ def _in_words(setting: Setting, case: Case, first: Gradients) -> str:
     base = _filled(case, first)
     for factor, words in ((-1.0, "G(-w) is not -G(w)"), (2.0, "G(2w) is not 2·G(w)"), (64.0, "G(64w) is not 64·G(w)")):
         scaled = _filled(case, _gradients(setting, case, [factor * w for w in case.cotangents]))
-        same = [
-            _within(setting, got, factor * expected) for got, expected in zip(scaled, base, strict=True)
-        ]
+        same = [_within(setting, got, factor * expected) for got, expected in zip(scaled, base, strict=True)]
         if not all(same):
             unchanged = all(_within(setting, got, e) for got, e in zip(scaled, base, strict=True))
             if unchanged:

@@ -56,9 +56,7 @@ class Along:
         return abs(product - self.value) <= allowed
 
 
-def along(
-    setting: Setting, differences: FiniteDifference, case: Case, gradients: Gradients, tangent: Tensors
-) -> Along:
+def along(setting: Setting, differences: FiniteDifference, case: Case, gradients: Gradients, tangent: Tensors) -> Along:
     """Holds the gradients against finite differences along one direction; outputs at kinks are left out."""
     estimate = differences.slope(case, tangent)
     line = Along(tangent, None, estimate.value, estimate.bound, masked=False, tolerance=setting.tolerance)

@@ -20,7 +20,6 @@ from gradharness.model.subject import Gradients
 from gradharness.model.verdict import Discrepancy, Observation, Verdict
 from gradharness.oracles.autograd import Autograd
 
-
 _ALL_ZERO = "every gradient is zero here"
 
 

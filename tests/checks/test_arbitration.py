@@ -120,7 +120,9 @@ def test_equals_may_be_dealt_out_in_any_order():
 def test_round_off_of_the_subject_is_no_fault():
     saturated = [22.0, 24.0]
     found = judged(
-        torch.tanh, lambda x, w: w * (1 - torch.tanh(x) ** 2), saturated,
+        torch.tanh,
+        lambda x, w: w * (1 - torch.tanh(x) ** 2),
+        saturated,
         reference=lambda x: 1 - 2 / ((2 * x).exp() + 1),
     )
     assert found.verdict is not Verdict.FAIL

@@ -20,7 +20,9 @@ def test_float64_is_the_default():
     assert {item.dtype for item in plan(("vjp",), ("cpu",), None)} == {"float64"}
 
 
-@pytest.mark.parametrize("arguments", [(("nope",), ("cpu",), None), (None, ("tpu",), None), (None, ("cpu",), ("int8",))])
+@pytest.mark.parametrize(
+    "arguments", [(("nope",), ("cpu",), None), (None, ("tpu",), None), (None, ("cpu",), ("int8",))]
+)
 def test_unknown_names(arguments):
     with pytest.raises(UnknownNameError):
         plan(*arguments)

@@ -10,7 +10,7 @@ import gradharness
 from gradharness import check, manual, pair
 from gradharness.report.sources import _lambda_source
 
-MODULE = '''
+MODULE = """
 import torch
 
 
@@ -58,7 +58,7 @@ class Square(torch.autograd.Function):
     @staticmethod
     def backward(ctx, w):
         return FACTOR * ctx.saved_tensors[0] * w
-'''
+"""
 
 SUBJECTS = {
     "function": (lambda m: m.Square, {"x": "n"}),
