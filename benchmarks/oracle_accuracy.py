@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 
 from gradharness.numerics import differences, noise
 from gradharness.numerics.differences import FLOAT32, FLOAT64, Precision

@@ -236,6 +236,8 @@ def confirm(
     if nonfinite.any_nonfinite(gradients) and nonfinite.is_excusable(setting, case, gradients):
         return Observation(verdict=Verdict.UNDECIDED, reason=nonfinite.REASON)
     if line.ruling.difference <= line.ruling.tolerance + _roundoff_along(setting, case, line.tangent):
+        if own is not None and setting.own is not None:
+            return arbitrate(setting, setting.own, case, gradients, own)
         return Observation(verdict=Verdict.UNDECIDED, reason=_OWN_ROUNDOFF)
     real = _recurs_along(setting, setting.differences, case, line.tangent)
     if not real:
