@@ -197,15 +197,29 @@ DEFECTS = (
 
 
 def _beyond_integers(inputs: Inputs) -> bool:
-    return bool((inputs[0].abs() >= 2.0**18).any())
+    """From where on it happens; for float64 the finest step, 2**-44 of the scale, is a tenth of floor's there."""
+    x = inputs[0]
+    return bool((x.abs() >= (2.0**39 if x.dtype is torch.float64 else 2.0**19)).any())
+
+
+def _beyond_teeth(inputs: Inputs) -> bool:
+    """Where the fine steps that guard all others, 2**-22 and 2**-10 of the scale, are wider than a tooth."""
+    x = inputs[0]
+    return bool((x.abs() >= (2.0**22 if x.dtype is torch.float64 else 2.0**10)).any())
 
 
 KNOWN_LIMITS = (
     Limit(
-        names=("floor", "round", "trunc", "frac", "fmod", "remainder"),
+        names=("floor", "round", "trunc", "frac"),
         holds=_beyond_integers,
-        example=(_vector(3e9, 5e9),),
-        reason="beside numbers of 2**18 and more, every step of a difference is wider than those of floor",
+        example=(_vector(3e20, 5e20),),
+        reason="a limit: beside numbers this large floor is the identity at all steps (from 2**53 on, everywhere)",
+    ),
+    Limit(
+        names=("fmod", "remainder"),
+        holds=_beyond_teeth,
+        example=(_vector(2.0**30),),
+        reason="a limit: beside numbers this large every step of a difference is wider than the teeth of the saw",
     ),
 )
 

@@ -159,7 +159,9 @@ def rms(t: torch.Tensor) -> float:
     return float(t.abs().square().mean().sqrt())
 
 
-def measure(entry: Entry, way: str, dtype: torch.dtype, trials: int, seed: int) -> Seen:
+def measure(
+    entry: Entry, way: str, dtype: torch.dtype, trials: int, seed: int, *, elements: int = _MOST_ELEMENTS
+) -> Seen:
     """Dense and single errors over several points; points where the check claims nothing are replaced by others."""
     seen = Seen()
     setting = setting_for(entry, way, dtype)
@@ -177,7 +179,7 @@ def measure(entry: Entry, way: str, dtype: torch.dtype, trials: int, seed: int) 
         g = generator(seed, f"{way} {entry.name} {number}")
         size = FACTOR * said.resolution
         _dense(seen, setting, way, made, (size, -(-trials // points), g))
-        _single(seen, setting, way, made, size)
+        _single(seen, setting, way, made, (size, elements))
         if claims == points:
             break
     return seen
@@ -202,10 +204,11 @@ def _dense(seen: Seen, setting: Setting, way: str, made: Case, how: tuple[float,
         seen.dense += _is_seen(setting, way, made, noise)
 
 
-def _single(seen: Seen, setting: Setting, way: str, made: Case, size: float) -> None:
+def _single(seen: Seen, setting: Setting, way: str, made: Case, how: tuple[float, int]) -> None:
+    size, elements = how
     targets = _targets(setting, way, made)
     for number, t in enumerate(targets):
-        step = -(-t.numel() // _MOST_ELEMENTS)
+        step = -(-t.numel() // elements)
         for flat in range(0, t.numel(), max(1, step)):
             for scaled in (False, True):
                 noise = [torch.zeros_like(x, dtype=torch.float64) for x in targets]

@@ -24,6 +24,7 @@ from gradharness.model.case import Case
 from gradharness.model.estimate import GradientEstimate
 from gradharness.model.subject import Gradients, Primals, Tensors
 from gradharness.model.verdict import Discrepancy, Fault, Observation, Verdict
+from gradharness.numerics.differences import FLOAT32, FLOAT64
 from gradharness.oracles.autograd import Autograd
 from gradharness.oracles.finite_difference import FiniteDifference
 
@@ -35,7 +36,6 @@ _NUDGE = 1e-2  # of a standard deviation
 _CLOSE = 1e-4  # the same, to see what choices there are among equals
 _RECURS = 2  # of the three nudges
 _CONDITIONING_MARGIN = 8.0
-_FINE = 2.0**-19  # a step of the differences, in units of the tangent
 _SUSPECTS = 3  # worst elements that are looked at one by one
 
 
@@ -266,8 +266,9 @@ def _roundoff_along(setting: Setting, case: Case, tangent: Tensors) -> float:
     for n, v in zip(noise or (), tangent, strict=False):
         total += ROUNDOFF_MARGIN * float((n.to(torch.float64) * v.abs()).sum())
     moved = forward_roundoff(setting.subject, case.primals, case.outputs)
+    precision = FLOAT32 if torch.finfo(setting.dtype).eps > FLOAT64.eps else FLOAT64
     for i, w in zip(case.differentiable, case.cotangents, strict=True):
-        total += (w.abs() * moved[i]).square().sum().sqrt().item() / _FINE
+        total += (w.abs() * moved[i]).square().sum().sqrt().item() / precision.anchors[0]
     return total
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 
@@ -89,7 +90,10 @@ class Autograd:
             except OracleUnavailable:
                 return None
 
-        return roundoff(case, estimate.gradients, there, torch.finfo(self.dtype).eps)
+        def outputs(primals: Primals) -> Tensors:
+            return self.source.outputs(self._converted(primals))
+
+        return roundoff(case, estimate.gradients, (there, outputs), torch.finfo(self.dtype).eps)
 
     def _converted(self, primals: Primals) -> Primals:
         if all(x.dtype in (self.dtype, self.dtype.to_complex()) for x in primals.leaves):
@@ -97,24 +101,27 @@ class Autograd:
         return primals.to(dtype=self.dtype)
 
 
-def roundoff(
-    case: Case, here: Tensors, there: Callable[[Primals, Tensors], Gradients | None], eps: float, *, exact: bool = False
-) -> Tensors:
+Elsewhere: TypeAlias = tuple[Callable[[Primals, Tensors], Gradients | None], Callable[[Primals], Tensors]]
+
+
+def roundoff(case: Case, here: Tensors, elsewhere: Elsewhere, eps: float, *, exact: bool = False) -> Tensors:
     """How far round-off can move each element of some gradients.
 
     The largest change when primals, cotangents and every operation's result move by an ulp or two, and never less than
     the round-off of terms that cancel inside of an operation, which no such move reaches. The gradient is linear in the
     cotangent, so that its terms are as large as those of the gradient for another cotangent of the same size. Where the
-    Jacobian itself cancels (a saturated softmax), they are as large as cotangent times output over primal.
+    Jacobian itself cancels (a saturated softmax), they are as large as cotangent times output over primal, where the
+    output counts as far as it is this primal's: by how much it changes when the primal's elements change places.
 
     Args:
         case: The point.
         here: The gradients at the point.
-        there: Gives the gradients elsewhere; None where it cannot.
+        elsewhere: Gives the gradients at another point, None where it cannot; and the outputs there.
         eps: Spacing of the numbers at one.
         exact: Leaves primals and cotangents where they are, and lets the operations alone round otherwise: a gradient
             that is wrong at one value only would seem to be moved by round-off.
     """
+    there, outputs = elsewhere
     spread = [torch.zeros_like(g.abs()) for g in here]
     for pattern in range(_EXACT_PATTERNS if exact else _PATTERNS):
         moved, weights = case.primals, case.cotangents
@@ -126,7 +133,7 @@ def roundoff(
         for total, g, h in zip(spread, here, found or (), strict=False):
             if h is not None and h.shape == g.shape:
                 torch.maximum(total, torch.nan_to_num((g - h).abs(), nan=0.0).to(total.dtype), out=total)
-    floors = _floors(case, there)
+    floors = _floors(case, there, outputs)
     tiny = max((torch.finfo(w.dtype).tiny for w in case.cotangents), default=0.0)  # what underflows is lost
     return tuple(s + (_round_off(eps) * floor + tiny) for s, floor in zip(spread, floors, strict=True))
 
@@ -136,14 +143,37 @@ def _round_off(eps: float) -> float:
     return (_ROUND_OFF if eps < _SINGLE else _ROUND_OFF_LOW) * eps
 
 
-def _floors(case: Case, there: Callable[[Primals, Tensors], Gradients | None]) -> list[float]:
+def _floors(
+    case: Case, there: Callable[[Primals, Tensors], Gradients | None], outputs: Callable[[Primals], Tensors]
+) -> list[float]:
     """Size of the terms of each gradient, whether they cancel or not."""
     weights = [_rms(w) for w in case.cotangents]
     general = tuple(v * (w / (_rms(v) or 1.0)) for v, w in zip(case.other_cotangents, weights, strict=True))
     found = there(case.primals, general) or (None,) * len(case.primals.leaves)
     sizes = [0.0 if g is None else _rms(g) for g in found]
-    natural = sum(w * _spread(case.outputs[i]) for w, i in zip(weights, case.differentiable, strict=True))
-    return [size + natural / (_spread(x) or 1.0) for size, x in zip(sizes, case.primals.leaves, strict=True)]
+    natural = [_natural(case, weights, outputs, number) for number in range(len(sizes))]
+    spreads = [_spread(x) or 1.0 for x in case.primals.leaves]
+    return [size + n / s for size, n, s in zip(sizes, natural, spreads, strict=True)]
+
+
+def _natural(case: Case, weights: list[float], outputs: Callable[[Primals], Tensors], number: int) -> float:
+    """Size of cotangent times output, of that part of the output which is one leaf's making."""
+    whole = sum(w * _spread(case.outputs[i]) for w, i in zip(weights, case.differentiable, strict=True))
+    leaves = list(case.primals.leaves)
+    x = leaves[number]
+    if len(leaves) == 1 or _spread(x) == 0:
+        return whole
+    leaves[number] = x.reshape(-1).roll(1).reshape(x.shape) if x.numel() > 1 else -x
+    try:
+        moved = outputs(case.primals.at(leaves))
+    except SubjectError:
+        return whole
+    part = 0.0
+    for w, i in zip(weights, case.differentiable, strict=True):
+        if i >= len(moved) or moved[i].shape != case.outputs[i].shape or not bool(moved[i].isfinite().all()):
+            return whole
+        part += w * _rms(moved[i] - case.outputs[i])
+    return min(whole, part)
 
 
 def nudged_by_ulps(tensor: torch.Tensor, pattern: int) -> torch.Tensor:

@@ -69,35 +69,6 @@ class FiniteDifference:
             line = point.line(self.subject, tangent)
             return all(torch.equal(line(t), point.y0) for t in (_FLAT, -_FLAT))
 
-    def one_sided(
-        self, case: Case, tangent: Tensors, cotangents: Tensors | None = None
-    ) -> tuple[SlopeEstimate, SlopeEstimate] | None:
-        """Slopes of ⟨cotangents, y⟩ towards negative and positive t; equal where smooth, None where there is none.
-
-        A gradient at a kink lies between the two only element by element: use a tangent and cotangents that single
-        one element out, never a projection of several kinks.
-
-        Raises:
-            OracleUnavailable: As ``slope``.
-        """
-        with torch.no_grad():
-            point, weights = self._look(case, cotangents)
-            found = self._slopes(point, point.line(self.subject, tangent), tangent, weights)
-        counted = weights != 0
-        if bool((counted & ~(found.usable | found.kink)).any()):
-            return None
-        left = _weighted(weights, found.left, counted)
-        right = _weighted(weights, found.right, counted)
-        bound = _projected_bound(weights, found, counted)
-        if not bound <= _UNRESOLVED * max(abs(left), abs(right), _scale(weights, found.value, counted)) and bound > 0:
-            return None
-        smooth = Smoothness.KINK if bool((counted & found.kink).any()) else Smoothness.SMOOTH
-        lower, upper = (
-            SlopeEstimate(oracle=self.name, value=value, bound=bound, smoothness=smooth, calls=found.calls)
-            for value in (left, right)
-        )
-        return lower, upper
-
     def interval(self, case: Case, tangent: Tensors) -> SlopeInterval | None:
         """Between which values ⟨cotangents, J·tangent⟩ may lie: at kinks, any value between the one-sided slopes.
 
@@ -114,10 +85,9 @@ class FiniteDifference:
         if bool((counted & ~(found.usable | found.kink)).any()):
             return None
         ends = weights * found.lower, weights * found.upper
+        lower, upper = _sum(torch.minimum(*ends), counted), _sum(torch.maximum(*ends), counted)
         bound = _projected_bound(weights, found, counted)
-        return SlopeInterval(
-            lower=_sum(torch.minimum(*ends), counted), upper=_sum(torch.maximum(*ends), counted), bound=bound
-        )
+        return SlopeInterval(lower=lower, upper=upper, bound=bound)
 
     def is_linear_at(
         self, case: Case, tangent: Tensors, partitions: Sequence[Tensors], cotangents: Tensors | None = None

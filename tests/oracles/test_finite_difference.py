@@ -229,33 +229,50 @@ def test_noise_beyond_all_steps_is_not_a_slope() -> None:
 # ---------------------------------------------------------------------------------------------------------- one-sided
 
 
-def test_one_sided_slopes_at_a_kink_are_those_of_either_side() -> None:
+def test_the_interval_at_a_kink_spans_the_slopes_of_either_side() -> None:
     x = torch.tensor([0.0, 1.0], dtype=torch.float64)
     case = make_case(torch.relu, x, cotangents=(torch.tensor([1.0, 0.0], dtype=torch.float64),))
     tangent = (torch.tensor([-2.0, 0.0], dtype=torch.float64),)
-    sides = FiniteDifference(Plain(torch.relu)).one_sided(case, tangent)
-    assert sides is not None
-    left, right = sides
-    assert left.smoothness is right.smoothness is Smoothness.KINK
-    assert abs(left.value - -2.0) <= left.bound + 1e-12
-    assert abs(right.value - 0.0) <= right.bound + 1e-12
+    found = FiniteDifference(Plain(torch.relu)).interval(case, tangent)
+    assert found is not None
+    assert abs(found.lower - -2.0) <= found.bound + 1e-12
+    assert abs(found.upper - 0.0) <= found.bound + 1e-12
 
 
-def test_one_sided_slopes_agree_where_smooth() -> None:
+def test_the_interval_takes_each_output_by_itself() -> None:
+    # Weighted with opposite signs, the kinks of two outputs do not cancel: each may follow its own convention.
+    w = torch.tensor([1.0, -1.0], dtype=torch.float64)
+    case = make_case(torch.relu, torch.zeros(2, dtype=torch.float64), cotangents=(w,))
+    found = FiniteDifference(Plain(torch.relu)).interval(case, (torch.ones(2, dtype=torch.float64),))
+    assert found is not None
+    assert abs(found.lower - -1.0) <= found.bound + 1e-12
+    assert abs(found.upper - 1.0) <= found.bound + 1e-12
+
+
+def test_the_interval_is_one_value_where_smooth() -> None:
     case = make_case(torch.tanh, randn(4))
-    sides = FiniteDifference(Plain(torch.tanh)).one_sided(case, case.directions[0])
-    assert sides is not None
-    assert sides[0].value == sides[1].value
-    assert sides[0].smoothness is Smoothness.SMOOTH
-    assert abs(sides[0].value - truth(torch.tanh, case)) <= sides[0].bound + 1e-13
+    found = FiniteDifference(Plain(torch.tanh)).interval(case, case.directions[0])
+    assert found is not None
+    assert found.lower == found.upper
+    assert abs(found.lower - truth(torch.tanh, case)) <= found.bound + 1e-13
 
 
 @pytest.mark.parametrize(
     ("function", "x"), [(torch.round, 0.5), (torch.sqrt, 0.0), (torch.sign, 0.0), (lambda x: x.abs().sqrt(), 0.0)]
 )
-def test_there_are_no_one_sided_slopes_at_jumps_and_infinite_slopes(function: Function, x: float) -> None:
+def test_at_jumps_and_infinite_slopes_there_is_no_interval_or_one_that_says_nothing(
+    function: Function, x: float
+) -> None:
     case = make_case(function, torch.tensor([x], dtype=torch.float64))
-    assert FiniteDifference(Plain(function)).one_sided(case, case.directions[0]) is None
+    found = FiniteDifference(Plain(function)).interval(case, case.directions[0])
+    assert found is None or found.bound > abs(found.upper)
+
+
+def test_flat_is_what_does_not_move_at_all() -> None:
+    saturated = make_case(torch.tanh, torch.full((3,), 40.0, dtype=torch.float64))
+    assert FiniteDifference(Plain(torch.tanh)).is_flat(saturated, saturated.directions[0])
+    kinked = make_case(torch.abs, torch.zeros(3, dtype=torch.float64))
+    assert not FiniteDifference(Plain(torch.abs)).is_flat(kinked, kinked.directions[0])
 
 
 # ---------------------------------------------------------------------------------------------------------- linearity
