@@ -265,11 +265,25 @@ def _roundoff_along(setting: Setting, case: Case, tangent: Tensors) -> float:
     noise = own_roundoff(setting, case, case.cotangents)
     for n, v in zip(noise or (), tangent, strict=False):
         total += ROUNDOFF_MARGIN * float((n.to(torch.float64) * v.abs()).sum())
-    moved = forward_roundoff(setting.subject, case.primals, case.outputs)
-    precision = FLOAT32 if torch.finfo(setting.dtype).eps > FLOAT64.eps else FLOAT64
+    noisy = forward_roundoff(setting.subject, case.primals, case.outputs)
+    step = (FLOAT32 if torch.finfo(setting.dtype).eps > FLOAT64.eps else FLOAT64).anchors[0]
+    stirred = _stirred(setting, case, tangent, step)
     for i, w in zip(case.differentiable, case.cotangents, strict=True):
-        total += (w.abs() * moved[i]).square().sum().sqrt().item() / precision.anchors[0]
+        total += (w.abs() * noisy[i] * stirred[i]).square().sum().sqrt().item() / step
     return total
+
+
+def _stirred(setting: Setting, case: Case, tangent: Tensors, step: float) -> Tensors:
+    """One where an output moves along the tangent, zero elsewhere: what does not move adds no noise to a difference."""
+    everything = tuple(torch.ones_like(y.abs()) for y in case.outputs)
+    leaves = [torch.add(x, v, alpha=step) for x, v in zip(case.primals.leaves, tangent, strict=True)]
+    try:
+        there = setting.subject.outputs(case.primals.at(leaves))
+    except SubjectError:
+        return everything
+    if [y.shape for y in there] != [y.shape for y in case.outputs]:
+        return everything
+    return tuple((y != z).to(one.dtype) for y, z, one in zip(there, case.outputs, everything, strict=True))
 
 
 def _recurs_along(setting: Setting, differences: FiniteDifference, case: Case, tangent: Tensors) -> bool:

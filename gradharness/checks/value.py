@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from gradharness.checks.base import Check, Setting
+from gradharness.checks.lines import COARSE
 from gradharness.checks.roundoff import forward_roundoff
 from gradharness.comparison import Compared, compare
 from gradharness.errors import SubjectError
@@ -61,7 +62,11 @@ def _beside_reference(setting: Setting, case: Case) -> Observation:
         return Observation(verdict=Verdict.FAIL, discrepancies=found_all)
     if all(t.numel() == 0 for t in expected):
         return Observation(verdict=Verdict.SKIPPED, reason="no element to be wrong")
-    return Observation(verdict=Verdict.PASS, resolution=max(r.resolution for r in rulings))
+    resolution = max(r.resolution for r in rulings)
+    if resolution > setting.tolerance.coarsest:
+        return Observation(verdict=Verdict.UNDECIDED, reason=COARSE.format(resolution))
+    # Outputs that are all zero have no size that an error could be held against.
+    return Observation(verdict=Verdict.PASS, resolution=resolution or None)
 
 
 def _ruled(
