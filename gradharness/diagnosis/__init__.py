@@ -25,6 +25,7 @@ _HYPOTHESES: tuple[Callable[[Evidence], Explanation | None], ...] = (
     arrangement.transposed,
     arrangement.flipped_or_shifted,
     arrangement.conjugated,
+    shapes.wrong_for_argument,
     region.region,
     region.few_elements,
     shapes.wrong_for_shape,

@@ -25,7 +25,10 @@ def missing(evidence: Evidence) -> Explanation | None:
     found = evidence.first.found
     if found.got is not None or found.expected is None:
         return None
-    message = f"backward gives no gradient (None) for {found.label}, whose gradient is not zero"
+    message = (
+        f"no gradient came for {found.label} (None, or no entry in gradients(obj) of a manual class), "
+        "and the true one is not zero"
+    )
     return Explanation(Fault.MISSING_GRADIENT, message, holds=lambda s: s.found.got is None)
 
 

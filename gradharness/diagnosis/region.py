@@ -18,6 +18,7 @@ Predicate: TypeAlias = Callable[[Sample], torch.Tensor]
 _UNLIKELY = 1000
 _EXCEPTIONS = 0.02
 _FEW = 8
+_LARGEST_SHARE = 0.85
 _MEASURES: tuple[tuple[str, Callable[[torch.Tensor], torch.Tensor]], ...] = (("|{}|", torch.abs), ("{}", torch.clone))
 
 
@@ -34,15 +35,17 @@ def region(evidence: Evidence) -> Explanation | None:
 
 
 def _explains(samples: Sequence[Sample], predicate: Predicate) -> bool:
-    wrong, right = 0, 0
+    wrong, right, all_right = 0, 0, 0
     for sample in samples:
         p = predicate(sample)
+        all_right += int(sample.right.sum())
         exceptions = int((p & sample.right).sum())
         if not _inside(sample, predicate) or exceptions > _EXCEPTIONS * int(p.sum()):
             return False
         wrong += int(sample.wrong.sum())
         right += int((~p & sample.right).sum())
-    return _log_ways(wrong, right) >= math.log(_UNLIKELY)
+    # What covers nearly everything explains nothing: the few others may be right because the error underflows there.
+    return wrong <= _LARGEST_SHARE * (wrong + all_right) and _log_ways(wrong, right) >= math.log(_UNLIKELY)
 
 
 def _log_ways(wrong: int, right: int) -> float:

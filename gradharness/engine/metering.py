@@ -34,7 +34,9 @@ class Meter:
 
 @dataclass(frozen=True, slots=True)
 class Metered:
-    """A subject whose calls are counted, and made with one seed if it draws random numbers.
+    """A subject whose calls are counted, and made on copies, with one seed if it draws random numbers.
+
+    A subject that writes into its primals or cotangents must not spoil them for the oracle that it is held against.
 
     Attributes:
         subject: The real one.
@@ -60,17 +62,17 @@ class Metered:
         """The subject's own."""
         with self.meter:
             self._seed()
-            return self.subject.outputs(primals)
+            return self.subject.outputs(_copied(primals))
 
     def linearize(self, primals: Primals) -> Linearization:
         """The subject's own, with a counted pullback."""
         with self.meter:
             self._seed()
-            linearization = self.subject.linearize(primals)
+            linearization = self.subject.linearize(_copied(primals))
 
         def pullback(cotangents: Sequence[torch.Tensor]) -> Gradients:
             with self.meter:
-                return linearization.pullback(cotangents)
+                return linearization.pullback([w.clone() for w in cotangents])
 
         return Linearization(linearization.outputs, linearization.labels, linearization.differentiable, pullback)
 
@@ -78,7 +80,7 @@ class Metered:
         """The subject's own."""
         with self.meter:
             self._seed()
-            return self.subject.raw_returns(primals, cotangents)
+            return self.subject.raw_returns(_copied(primals), [w.clone() for w in cotangents])
 
     def own_forward(self) -> Subject | None:
         """The subject's own, metered as well."""
@@ -88,3 +90,7 @@ class Metered:
     def _seed(self) -> None:
         if self.seed is not None:
             torch.manual_seed(self.seed)
+
+
+def _copied(primals: Primals) -> Primals:
+    return primals.at([x.clone() for x in primals.leaves])

@@ -30,6 +30,9 @@ def companions_of(look: Look, domain: Domain, seed: int) -> Iterator[Recipe]:
     yield replace(general, seed=seed + 4, sizes=plain.sizes)
     yield replace(general, seed=seed + 5, sizes=_sizes(domain, plain, -1))
     yield replace(general, seed=seed + 6, sizes=_sizes(domain, plain, 3))
+    if recipe.arguments:  # the example's own flags, and others
+        yield replace(general, seed=seed + 31, arguments=plain.arguments)
+        yield replace(general, seed=seed + 32, sizes=plain.sizes, arguments=plain.arguments)
     for number, style in enumerate((Style.LARGE, Style.MIXED)):
         if style in domain.styles:
             yield replace(general, seed=seed + 7 + number, style=style)

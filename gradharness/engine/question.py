@@ -245,8 +245,19 @@ def _broadcasts(subject: Subject, domain: Domain) -> bool:
     if domain.examples is None or not isinstance(subject, FunctionSubject):
         return False
     primals = realize(domain, trial_recipes(domain)[0])
+    if len(primals.leaves) < 2 or len({x.shape for x in primals.leaves}) > 1:
+        return False
+    moved = primals.at([_next_place(x) for x in primals.leaves])
     try:
-        shapes = {t.shape for t in subject.outputs(primals)}
+        here, there = subject.outputs(primals), subject.outputs(moved)
     except SubjectError:
         return False
-    return len(primals.leaves) > 1 and {t.shape for t in primals.leaves} == shapes and len(shapes) == 1
+    # Only what works element by element follows when all elements change places.
+    return all(
+        y.shape == primals.leaves[0].shape and torch.allclose(_next_place(y), z)
+        for y, z in zip(here, there, strict=True)
+    )
+
+
+def _next_place(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.reshape(-1).roll(1).reshape(tensor.shape)

@@ -138,8 +138,10 @@ def _candidates(value: object, ranks: set[int]) -> Iterator[object]:
     if isinstance(value, bool):
         yield not value
     elif isinstance(value, int):
-        yield from (value + 1, value - 1, 0, 1, -1, 2)
-        yield from (value - rank if value >= 0 else value + rank for rank in sorted(ranks))
+        if value >= 0:  # a count or a padding may be accepted below zero, but nobody has claimed it
+            yield from (v for v in (value + 1, value - 1, 0, 1, 2) if v >= 0)
+        else:  # a dim from the end, most likely
+            yield from (value + 1, value - 1, 0, 1, -1, 2, *(value + rank for rank in sorted(ranks)))
     elif isinstance(value, float) and value and abs(value) < float("inf"):
         yield value / 2
         yield value * 2 if not 0 < value < 1 or value * 2 < 1 else (1 + value) / 2

@@ -43,6 +43,7 @@ class Fault(StrEnum):
     SWAPPED_GRADIENTS = "other argument's gradient"
     WRONG_REGION = "wrong in a region"
     WRONG_FOR_SHAPE = "wrong for some shapes"
+    WRONG_FOR_ARGUMENT = "wrong for some values of an argument"
     WRONG_ELEMENTS = "wrong elements"
     NON_FINITE = "not finite"
     WRONG_SHAPE = "wrong shape"

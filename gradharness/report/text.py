@@ -42,6 +42,9 @@ def render(report: Report, *, target: str = "", width: int = WIDTH) -> str:
 
 def headline(report: Report) -> str:
     """Subject and verdict, with the verdict's sentence."""
+    undecided = any(r.verdict is Verdict.UNDECIDED for r in report.results)
+    if report.verdict is Verdict.UNDECIDED and not undecided:
+        return f"{report.subject}: UNDECIDED (no check ran to a decision; this is not a pass)"
     return f"{report.subject}: {report.verdict.name} ({report.verdict.value})"
 
 
