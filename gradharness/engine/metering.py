@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -77,10 +77,15 @@ class Metered:
         return Linearization(linearization.outputs, linearization.labels, linearization.differentiable, pullback)
 
     def raw_returns(self, primals: Primals, cotangents: Sequence[torch.Tensor]) -> tuple[RawReturn, ...]:
-        """The subject's own."""
+        """The subject's own, with what it has written into."""
+        copies, weights = _copied(primals), [w.clone() for w in cotangents]
         with self.meter:
             self._seed()
-            return self.subject.raw_returns(_copied(primals), [w.clone() for w in cotangents])
+            returns = self.subject.raw_returns(copies, weights)
+        pairs = [*zip(primals.labels, primals.leaves, copies.leaves, strict=True)]
+        pairs += [(f"cotangent {i}", w, c) for i, (w, c) in enumerate(zip(cotangents, weights, strict=True))]
+        written = tuple(label for label, before, after in pairs if not _same_bits(before, after))
+        return tuple(replace(r, written=written if i == 0 else ()) for i, r in enumerate(returns))
 
     def own_forward(self) -> Subject | None:
         """The subject's own, metered as well."""
@@ -94,3 +99,8 @@ class Metered:
 
 def _copied(primals: Primals) -> Primals:
     return primals.at([x.clone() for x in primals.leaves])
+
+
+def _same_bits(before: torch.Tensor, after: torch.Tensor) -> bool:
+    """NaN is NaN here."""
+    return before.shape == after.shape and bool(((before == after) | ((before != before) & (after != after))).all())

@@ -17,6 +17,7 @@ from gradharness.inputs.probe import infer_domain
 from gradharness.inputs.recipe import realize
 from gradharness.inputs.specs import as_spec, is_spec, specs_from_signature
 from gradharness.model.subject import Primals, Subject
+from gradharness.numerics import tree
 from gradharness.subjects import FunctionSubject, ManualSubject, as_subject
 
 AnySubject: TypeAlias = Callable[..., object] | Subject
@@ -158,6 +159,8 @@ def _with_own_state(subject: ManualSubject, examples: tuple[object, ...]) -> tup
 def _inferred(subject: Subject, reference: Subject | None, names: Sequence[str], examples: Sequence[object]) -> Domain:
     judge = reference if reference is not None else subject
     names = tuple(names)
+    # A forward that writes into its inputs does not get the caller's own.
+    examples = tree.map_tensors(lambda t: t.detach().clone().requires_grad_(t.requires_grad), tuple(examples))
 
     def accepts(arguments: tuple[object, ...]) -> bool:
         point = Primals(names, arguments, ())
@@ -173,6 +176,10 @@ def _inferred(subject: Subject, reference: Subject | None, names: Sequence[str],
             reference, Primals(names, tuple(examples), ()), f"the reference {reference.name}", "one that accepts them"
         )
     return infer_domain(names, examples, accepts)
+
+
+def _point(names: tuple[str, ...], examples: Sequence[object]) -> Primals:
+    return Primals(names, tree.map_tensors(torch.clone, tuple(examples)), ())
 
 
 def _runs(subject: Subject, point: Primals, who: str, remedy: str) -> None:

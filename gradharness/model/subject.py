@@ -122,12 +122,14 @@ class RawReturn:
         inputs: Its inputs, in order.
         returned: The returned objects, whatever they are.
         coerced: Whether autograd sums and casts the values afterwards.
+        written: Primals and cotangents that are not what they were before.
     """
 
     place: str
     inputs: tuple[RawInput, ...]
     returned: tuple[object, ...]
     coerced: bool
+    written: tuple[str, ...] = ()
 
 
 class Subject(Protocol):

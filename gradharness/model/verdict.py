@@ -52,6 +52,7 @@ class Fault(StrEnum):
     WRONG_COUNT = "wrong number of gradients"
     WRONG_TYPE = "not a tensor"
     UNEXPECTED_GRADIENT = "gradient for an input that has none"
+    WRITES_INPUT = "writes into its inputs"
     WRONG_FORWARD = "wrong forward"
     FORWARD_RAISES = "forward raises"
     BACKWARD_RAISES = "backward raises"
