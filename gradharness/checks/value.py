@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
@@ -15,7 +16,7 @@ from gradharness.judge import Ruling, out_of_budget, rule
 from gradharness.model.case import Case
 from gradharness.model.subject import Primals, Tensors
 from gradharness.model.verdict import Discrepancy, Fault, Observation, Verdict
-from gradharness.oracles.autograd import nudged_by_ulps
+from gradharness.numerics.rounding import moved_by_value
 
 # A formula may amplify its inputs' rounding as much as the reference does, and a few times more by its own operations.
 _CONDITIONING_MARGIN = 8.0
@@ -88,7 +89,7 @@ def _conditioning(setting: Setting, case: Case, primals: Primals, expected: Tens
     factor = torch.finfo(setting.dtype).eps / torch.finfo(torch.float64).eps
     spread = [torch.zeros_like(_real(y).abs()) for y in expected]
     for pattern in range(3):
-        there = _elsewhere(setting, primals, [(nudged_by_ulps(x, pattern) - x) * factor for x in primals.leaves])
+        there = _elsewhere(setting, primals, [(moved_by_value(x, pattern) - x) * factor for x in primals.leaves])
         for total, here, y in zip(spread, expected, there, strict=False):
             if y.shape == here.shape:
                 torch.maximum(total, torch.nan_to_num((_real(y) - _real(here)).abs(), nan=0.0), out=total)
@@ -118,16 +119,7 @@ def _real(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _wrong_forward(found: Discrepancy, detail: str) -> Discrepancy:
-    return Discrepancy(
-        label=found.label,
-        got=found.got,
-        expected=found.expected,
-        bound=found.bound,
-        oracle=found.oracle,
-        excess=found.excess,
-        fault=Fault.WRONG_FORWARD,
-        detail=detail,
-    )
+    return replace(found, fault=Fault.WRONG_FORWARD, detail=detail)
 
 
 def _difference_in_words(found: Discrepancy) -> str:

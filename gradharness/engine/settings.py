@@ -18,18 +18,16 @@ class Profile:
         shrinks: Calls of the check that may be spent on a smaller witness.
         shrink_seconds: Wall time that may be spent on it; meant for slow subjects alone, since it makes the witness
             depend on the machine.
-        fresh: Whether an unseeded run draws a fresh seed.
     """
 
     examples: int
     shrinks: int
     shrink_seconds: float
-    fresh: bool = True
 
 
 PROFILES = {
     "dev": Profile(examples=25, shrinks=150, shrink_seconds=20.0),
-    "ci": Profile(examples=60, shrinks=300, shrink_seconds=60.0, fresh=False),
+    "ci": Profile(examples=60, shrinks=300, shrink_seconds=60.0),
     "deep": Profile(examples=1000, shrinks=1000, shrink_seconds=300.0),
 }
 

@@ -126,8 +126,8 @@ def roundoff(case: Case, here: Tensors, elsewhere: Elsewhere, eps: float, *, exa
     for pattern in range(_EXACT_PATTERNS if exact else _PATTERNS):
         moved, weights = case.primals, case.cotangents
         if not exact:
-            moved = moved.at([nudged_by_ulps(x, pattern) for x in moved.leaves])
-            weights = tuple(nudged_by_ulps(w, pattern) for w in weights)
+            moved = moved.at([moved_by_value(x, pattern) for x in moved.leaves])
+            weights = tuple(moved_by_value(w, pattern) for w in weights)
         with Rounded(pattern):
             found = there(moved, weights)
         for total, g, h in zip(spread, here, found or (), strict=False):
@@ -174,16 +174,6 @@ def _natural(case: Case, weights: list[float], outputs: Callable[[Primals], Tens
             return whole
         part += w * _rms(moved[i] - case.outputs[i])
     return min(whole, part)
-
-
-def nudged_by_ulps(tensor: torch.Tensor, pattern: int) -> torch.Tensor:
-    """The tensor with every number moved by one or two units in the last place; ties and zeros stay ties and zeros.
-
-    Args:
-        tensor: Any floating or complex tensor.
-        pattern: Which numbers go up and which down: a different fixed pattern for each number.
-    """
-    return moved_by_value(tensor, pattern)
 
 
 def _rms(tensor: torch.Tensor) -> float:
