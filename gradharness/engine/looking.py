@@ -94,7 +94,10 @@ class Looker:
         # Where the reference is finite and the forward is not, the value check has something to say.
         if prepared.outside or case is None or not (prepared.finite or self.check.name == "value"):
             return Look(recipe, primals, reason=prepared.outside or _NOT_FINITE)
-        return Look(recipe, primals, case, self._examine(case))
+        observation = self._examine(case)
+        if observation.at is not None:
+            primals, case = observation.at.primals, observation.at
+        return Look(recipe, primals, case, observation)
 
     def _prepared(self, recipe: Recipe) -> Prepared:
         try:

@@ -76,6 +76,12 @@ class Metered:
 
         return Linearization(linearization.outputs, linearization.labels, linearization.differentiable, pullback)
 
+    def traced(self, primals: Primals, leaves: Tensors) -> Tensors | None:
+        """The subject's own, on the leaves as they are; what backward takes later is not counted."""
+        with self.meter:
+            self._seed()
+            return self.subject.traced(primals, leaves)
+
     def raw_returns(self, primals: Primals, cotangents: Sequence[torch.Tensor]) -> tuple[RawReturn, ...]:
         """The subject's own, with what it has written into."""
         copies, weights = _copied(primals), [w.clone() for w in cotangents]

@@ -56,6 +56,7 @@ def witness(look: Look, found: Discrepancy) -> Witness:
         active=primals.labels,
         whole=found.expected,
         whole_bound=found.bound,
+        steps=found.steps,
     )
 
 

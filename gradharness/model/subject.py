@@ -156,6 +156,19 @@ class Subject(Protocol):
         """Outputs and pullback of the hand-written backward."""
         ...
 
+    def traced(self, primals: Primals, leaves: Tensors) -> Tensors | None:
+        """The outputs that take a cotangent, with their graph back to ``leaves``; None where autograd has no part.
+
+        Args:
+            primals: The point; its leaves are replaced.
+            leaves: One per active place of ``primals``; those that require grad are recorded, views and non-leaf
+                tensors among them as they are.
+
+        Returns:
+            The outputs that require grad, in order.
+        """
+        ...
+
     def raw_returns(self, primals: Primals, cotangents: Sequence[torch.Tensor]) -> tuple[RawReturn, ...]:
         """What each hand-written backward in the subject returns before anybody coerces it."""
         ...

@@ -7,6 +7,7 @@ from enum import Enum, StrEnum
 
 import torch
 
+from gradharness.model.case import Case
 from gradharness.numerics import tree
 
 
@@ -74,6 +75,10 @@ class Discrepancy:
         excess: Largest |got - expected| / bound. Above 1 is beyond the error budget.
         fault: Set where the kind of fault is plain from the measurement itself.
         detail: The particulars, in words, where they are plain from the measurement itself.
+        steps: Lines of Python that show the fault, where a plain backward does not: they stand in the reproducer in
+            place of its comparison, and end in ``sys.exit``. They may use ``arguments`` (a dict), ``leaves``,
+            ``cotangents``, ``call_subject(*arguments)``, ``gradients(*arguments, leaves, cotangents)`` and
+            ``tensors(outputs)``.
     """
 
     label: str
@@ -84,6 +89,7 @@ class Discrepancy:
     excess: float = float("inf")
     fault: Fault | None = None
     detail: str = ""
+    steps: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +102,8 @@ class Observation:
         warnings: Discrepancies that do not fail by themselves.
         resolution: Smallest relative error that would have been a FAIL here; None if no claim.
         reason: Why it is undecided or skipped.
+        at: The case where the discrepancies show, where that is not the given one but one made of it: another layout,
+            dtype or cotangent.
     """
 
     verdict: Verdict
@@ -103,6 +111,7 @@ class Observation:
     warnings: tuple[Discrepancy, ...] = ()
     resolution: float | None = None
     reason: str = ""
+    at: Case | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +130,7 @@ class Witness:
         active: Labels of the differentiated tensors, in the order of the gradients.
         whole: Everything that the oracle expects for ``label``; None if it knows only a direction.
         whole_bound: Tolerance per element of ``whole``.
+        steps: As in ``Discrepancy``.
     """
 
     arguments: tuple[tuple[str, object], ...]
@@ -134,6 +144,7 @@ class Witness:
     active: tuple[str, ...] = ()
     whole: torch.Tensor | None = None
     whole_bound: torch.Tensor | float = 0.0
+    steps: tuple[str, ...] = ()
 
     @property
     def elements(self) -> int:

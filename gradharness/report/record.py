@@ -169,6 +169,7 @@ def _witness(witness: Witness) -> WitnessRecord:
         active=list(witness.active),
         whole=codec.encode(witness.whole),
         whole_bound=codec.encode(witness.whole_bound),
+        steps=list(witness.steps),
     )
 
 
@@ -234,6 +235,7 @@ def _unwitness(record: WitnessRecord) -> Witness:
         active=tuple(record.active),
         whole=codec.decode(record.whole),
         whole_bound=codec.decode(record.whole_bound),
+        steps=tuple(record.steps),
     )
 
 

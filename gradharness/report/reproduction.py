@@ -55,6 +55,7 @@ class Failure:
         label: The gradient (an active label) or the output that is wrong; anything else just runs backward.
         expected: The right value; None if no oracle gave every element.
         bound: Allowed absolute error.
+        steps: Lines in place of the comparison, where a plain backward does not show the fault.
     """
 
     arguments: tuple[tuple[str, object], ...]
@@ -63,6 +64,7 @@ class Failure:
     label: str
     expected: torch.Tensor | None = None
     bound: torch.Tensor | float = 0.0
+    steps: tuple[str, ...] = ()
 
 
 def reproducer(
@@ -157,7 +159,7 @@ def _fill_in(call: str) -> tuple[str, ...]:
 
 def _tensors(source: SubjectSource, failure: Failure) -> tuple[str, ...]:
     """A helper that flattens outputs, where it is needed."""
-    if source.pullback and failure.expected is not None and not _is_output(failure.label):
+    if not failure.steps and source.pullback and failure.expected is not None and not _is_output(failure.label):
         return ()
     return (
         "def tensors(value):",
@@ -168,6 +170,8 @@ def _tensors(source: SubjectSource, failure: Failure) -> tuple[str, ...]:
 
 def _comparison(failure: Failure) -> list[str]:
     """Gets the value in question, compares, prints, exits."""
+    if failure.steps:
+        return [*failure.steps]
     compare = [
         "print('expected', expected, '\\ngot     ', got, '\\nallowed ', bound)",
         "got = torch.zeros_like(expected) if got is None else got",

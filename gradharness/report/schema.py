@@ -26,6 +26,7 @@ class WitnessRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     active: list[str] = []
     whole: Any = None
     whole_bound: Any = 0.0
+    steps: list[str] = []
 
 
 class FindingRecord(msgspec.Struct, kw_only=True, omit_defaults=True):

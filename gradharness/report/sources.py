@@ -33,6 +33,7 @@ def _failure(witness: Witness) -> Failure:
         label=witness.label,
         expected=witness.whole,
         bound=witness.whole_bound,
+        steps=witness.steps,
     )
 
 

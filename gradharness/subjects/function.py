@@ -66,12 +66,16 @@ class FunctionSubject:
 
         return Linearization(tuple(t.detach() for t in outputs), labels, connected, pullback)
 
+    def traced(self, primals: Primals, leaves: Tensors) -> Tensors:
+        """The outputs that require grad, with their graph."""
+        with torch.enable_grad():
+            value = call_forward(self.function, primals.arguments(leaves))
+        return tuple(t for t in tensor_outputs(value, self.name)[0] if t.requires_grad)
+
     def raw_returns(self, primals: Primals, cotangents: Sequence[torch.Tensor]) -> tuple[RawReturn, ...]:
         """What each Function's backward returns; one for autograd as a whole if there is no Function."""
         leaves = attached(primals.leaves)
-        with torch.enable_grad():
-            value = call_forward(self.function, primals.arguments(leaves))
-        outputs = [t for t in tensor_outputs(value, self.name)[0] if t.requires_grad]
+        outputs = self.traced(primals, leaves)
         classes = {function_class(node) for node in custom_nodes(outputs)}
         if not classes:
             return (self._delivered(primals, vector_jacobian(outputs, leaves, cotangents)),)

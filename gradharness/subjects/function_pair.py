@@ -61,6 +61,9 @@ class PairSubject:
 
         return Linearization(outputs, labels, differentiable, pullback)
 
+    def traced(self, primals: Primals, leaves: Tensors) -> None:
+        """Autograd has no part in this."""
+
     def raw_returns(self, primals: Primals, cotangents: Sequence[torch.Tensor]) -> tuple[RawReturn, ...]:
         """What the vjp returns."""
         outputs = self.outputs(primals)

@@ -82,6 +82,9 @@ class ManualSubject:
 
         return Linearization(outputs, labels, differentiable, pullback)
 
+    def traced(self, primals: Primals, leaves: Tensors) -> None:
+        """Autograd has no part in this."""
+
     def raw_returns(self, primals: Primals, cotangents: Sequence[torch.Tensor]) -> tuple[RawReturn, ...]:
         """What ``gradients(obj)`` holds after backward."""
         detached = primals.at([leaf.detach() for leaf in primals.leaves])

@@ -102,6 +102,9 @@ class OwnForward:
             if self._classes == before:
                 return linearization
 
+    def traced(self, primals: Primals, leaves: Tensors) -> None:
+        """Autograd has no part in this."""
+
     def raw_returns(self, primals: Primals, cotangents: Sequence[torch.Tensor]) -> tuple[RawReturn, ...]:
         """There is no hand-written backward here."""
         raise OracleUnavailable(_PLAIN)

@@ -40,6 +40,9 @@ class Plain:
     def linearize(self, primals: Primals) -> Linearization:
         raise NotImplementedError
 
+    def traced(self, primals: Primals, leaves: Tensors) -> None:
+        raise NotImplementedError
+
     def raw_returns(self, primals: Primals, cotangents: Sequence[Tensor]) -> tuple[RawReturn, ...]:
         raise NotImplementedError
 
