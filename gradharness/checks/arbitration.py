@@ -11,12 +11,12 @@ from dataclasses import replace
 
 import torch
 
-from gradharness.checks import nonfinite
+from gradharness.checks import granularity, nonfinite
 from gradharness.checks.base import Setting
 from gradharness.checks.explanation import explained, in_leaf
 from gradharness.checks.lines import COARSE, Along, along
 from gradharness.checks.roundoff import MARGIN as ROUNDOFF_MARGIN
-from gradharness.checks.roundoff import forward_roundoff, own_roundoff
+from gradharness.checks.roundoff import coarse_step, forward_roundoff, own_roundoff, stirred
 from gradharness.comparison import compare_all, inner
 from gradharness.errors import OracleUnavailable, SubjectError
 from gradharness.judge import out_of_budget, rule
@@ -24,7 +24,6 @@ from gradharness.model.case import Case
 from gradharness.model.estimate import GradientEstimate
 from gradharness.model.subject import Gradients, Primals, Tensors
 from gradharness.model.verdict import Discrepancy, Fault, Observation, Verdict
-from gradharness.numerics.differences import FLOAT32, FLOAT64
 from gradharness.oracles.autograd import Autograd
 from gradharness.oracles.finite_difference import FiniteDifference
 
@@ -249,6 +248,8 @@ def confirm(
         reason = "differs from finite differences at a special point, where no derivative is proved to exist"
         return Observation(verdict=Verdict.UNDECIDED, reason=reason)
     found = explained(setting, case, gradients, own)
+    if granularity.is_finer(setting, case, gradients, line, found):
+        return Observation(verdict=Verdict.UNDECIDED, reason=granularity.REASON)
     if not found:
         product = inner(gradients, line.tangent)
         detail = f"G·v = {product:.6g}, finite differences along v give {line.value:.6g} ± {line.bound:.1g}"
@@ -266,24 +267,11 @@ def _roundoff_along(setting: Setting, case: Case, tangent: Tensors) -> float:
     for n, v in zip(noise or (), tangent, strict=False):
         total += ROUNDOFF_MARGIN * float((n.to(torch.float64) * v.abs()).sum())
     noisy = forward_roundoff(setting.subject, case.primals, case.outputs)
-    step = (FLOAT32 if torch.finfo(setting.dtype).eps > FLOAT64.eps else FLOAT64).anchors[0]
-    stirred = _stirred(setting, case, tangent, step)
+    step = coarse_step(setting)
+    moves = stirred(setting, case, tangent)
     for i, w in zip(case.differentiable, case.cotangents, strict=True):
-        total += (w.abs() * noisy[i] * stirred[i]).square().sum().sqrt().item() / step
+        total += (w.abs() * noisy[i] * moves[i]).square().sum().sqrt().item() / step
     return total
-
-
-def _stirred(setting: Setting, case: Case, tangent: Tensors, step: float) -> Tensors:
-    """One where an output moves along the tangent, zero elsewhere: what does not move adds no noise to a difference."""
-    everything = tuple(torch.ones_like(y.abs()) for y in case.outputs)
-    leaves = [torch.add(x, v, alpha=step) for x, v in zip(case.primals.leaves, tangent, strict=True)]
-    try:
-        there = setting.subject.outputs(case.primals.at(leaves))
-    except SubjectError:
-        return everything
-    if [y.shape for y in there] != [y.shape for y in case.outputs]:
-        return everything
-    return tuple((y != z).to(one.dtype) for y, z, one in zip(there, case.outputs, everything, strict=True))
 
 
 def _recurs_along(setting: Setting, differences: FiniteDifference, case: Case, tangent: Tensors) -> bool:

@@ -10,6 +10,7 @@ from gradharness.checks.base import Setting
 from gradharness.errors import SubjectError
 from gradharness.model.case import Case
 from gradharness.model.subject import Gradients, Primals, Subject, Tensors
+from gradharness.numerics.differences import FLOAT32, FLOAT64
 from gradharness.numerics.rounding import Rounded
 from gradharness.oracles.autograd import roundoff
 
@@ -57,3 +58,22 @@ def forward_roundoff(subject: Subject, primals: Primals, here: Tensors) -> Tenso
             if y.shape == moved.shape and y.dtype is not torch.bool:
                 torch.maximum(total, torch.nan_to_num((y - moved).abs().to(torch.float64), nan=0.0), out=total)
     return spread
+
+
+def coarse_step(setting: Setting) -> float:
+    """The widest step of a difference, as a share of its tangent."""
+    return (FLOAT32 if torch.finfo(setting.dtype).eps > FLOAT64.eps else FLOAT64).anchors[0]
+
+
+def stirred(setting: Setting, case: Case, tangent: Tensors) -> Tensors:
+    """One where an output moves along the tangent, zero elsewhere: what does not move adds no noise to a difference."""
+    everything = tuple(torch.ones_like(y.abs()) for y in case.outputs)
+    step = coarse_step(setting)
+    leaves = [torch.add(x, v, alpha=step) for x, v in zip(case.primals.leaves, tangent, strict=True)]
+    try:
+        there = setting.subject.outputs(case.primals.at(leaves))
+    except SubjectError:
+        return everything
+    if [y.shape for y in there] != [y.shape for y in case.outputs]:
+        return everything
+    return tuple((y != z).to(one.dtype) for y, z, one in zip(there, case.outputs, everything, strict=True))
