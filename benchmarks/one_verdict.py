@@ -77,7 +77,7 @@ def setting(cls: Function, reference: Callable[..., object] | None) -> Setting:
         tolerance=tolerance_for(torch.float64),
         trusted=None if other is None else Autograd("autograd of the reference", other),
         own=Autograd("autograd of the subject's own forward", own),
-        differences=FiniteDifference(subject),
+        differences=FiniteDifference(subject, quick_enough=tolerance_for(torch.float64).rtol),
         dtype=torch.float64,
         device="cpu",
     )

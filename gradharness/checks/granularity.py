@@ -66,11 +66,12 @@ def _worst(case: Case, found: Sequence[Discrepancy]) -> tuple[Tensors, float] | 
         if one.expected is not None and one.label in case.primals.labels:
             got = torch.zeros_like(one.expected) if one.got is None else one.got
             number = case.primals.labels.index(one.label)
-            error = torch.nan_to_num(got - one.expected).abs()
-            tangent = in_leaf(case, number, (error == error.amax()).to(error.dtype))
-            first = int(tangent[number].reshape(-1).argmax())
-            tangent[number].reshape(-1)[first + 1 :] = 0
-            return tangent, inner([error], [tangent[number]])
+            error = torch.nan_to_num(one.expected - got)
+            worst = int(error.abs().reshape(-1).argmax())
+            alone = torch.zeros_like(error).reshape(-1)
+            alone[worst] = torch.sgn(error.reshape(-1)[worst])
+            tangent = in_leaf(case, number, alone.reshape(error.shape))
+            return tangent, abs(inner([error], [tangent[number]]))
     return None
 
 

@@ -87,17 +87,17 @@ def _single(ruling: SlopeRuling, gradients: Gradients, tangent: Tensors) -> floa
     return worst
 
 
-def directions_for(case: Case, gradients: Gradients) -> list[Tensors]:
-    """Two directions through all leaves together, and two for each leaf that would drown among the others."""
+def directions_for(case: Case, gradients: Gradients) -> tuple[list[Tensors], list[Tensors]]:
+    """Two draws, each of one direction through all leaves, and one for each leaf that would drown among the others."""
     first, second = case.directions[0], case.directions[1]
     if len(first) == 1:
-        return [first, second]
+        return [first], [second]
     sizes = [weighted_size([g], [v]) for g, v in zip(gradients, first, strict=True)]
     largest = max(sizes)
     apart = [i for i, s in enumerate(sizes) if s * _APART < largest]
-    directions = [_only(v, [i for i in range(len(v)) if i not in apart]) for v in (first, second)]
-    directions += [_only(v, [i]) for i in apart for v in (first, second)]
-    return directions
+    together = [i for i in range(len(first)) if i not in apart]
+    groups = [together, *([i] for i in apart)]
+    return [_only(first, group) for group in groups], [_only(second, group) for group in groups]
 
 
 def settled(lines: Sequence[Along], gradients: Gradients) -> list[Along]:

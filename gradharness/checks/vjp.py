@@ -79,11 +79,19 @@ def _by_differences(setting: Setting, case: Case, gradients: Gradients) -> Obser
     assert setting.differences is not None
     if _is_zero(gradients) and all(setting.differences.is_flat(case, v) for v in case.directions[:2]):
         return Observation(verdict=Verdict.SKIPPED, reason=_ALL_ZERO)
-    looked = [along(setting, setting.differences, case, gradients, v) for v in directions_for(case, gradients)]
-    lines = settled(looked, gradients)
-    decided = [line for line in lines if line.ruling is not None]
-    disagreeing = [line for line in decided if not line.agrees]
     own = _own_estimate(setting, case)
+    looked: list[Along] = []
+    for directions in directions_for(case, gradients):
+        looked += [along(setting, setting.differences, case, gradients, v) for v in directions]
+        lines = settled(looked, gradients)
+        decided = [line for line in lines if line.ruling is not None]
+        clear = len(decided) == len(lines) and all(line.agrees and not line.masked for line in lines)
+        # A forward that one direction certifies gives every element, the next direction's product among them.
+        if clear and own is not None and setting.own is not None and _certified(own, decided):
+            observation = _beside(setting, setting.own, case, gradients, own)
+            if observation.verdict is Verdict.PASS:
+                return observation
+    disagreeing = [line for line in decided if not line.agrees]
     if disagreeing:
         return confirm(setting, case, gradients, disagreeing[0], own if own and _certified(own, decided) else None)
     if len(decided) < len(lines):
