@@ -21,9 +21,6 @@ from gradharness.inputs.specs import as_spec
 from gradharness.inputs.styles import Style
 from gradharness.model.case import Case
 from gradharness.model.verdict import Observation, Verdict
-from gradharness.numerics.tolerance import tolerance_for
-from gradharness.oracles.autograd import Autograd
-from gradharness.oracles.finite_difference import FiniteDifference
 from gradharness.subjects.function import function_subject
 
 Function = type[torch.autograd.Function]
@@ -70,17 +67,7 @@ def setting(cls: Function, reference: Callable[..., object] | None) -> Setting:
     other = None if reference is None else Metered(function_subject(reference), meter)
     own = subject.own_forward()
     assert own is not None
-    return Setting(
-        subject=subject,
-        reference=other,
-        surrogate=False,
-        tolerance=tolerance_for(torch.float64),
-        trusted=None if other is None else Autograd("autograd of the reference", other),
-        own=Autograd("autograd of the subject's own forward", own),
-        differences=FiniteDifference(subject, quick_enough=tolerance_for(torch.float64).rtol),
-        dtype=torch.float64,
-        device="cpu",
-    )
+    return Setting.of(subject, other, own=own)
 
 
 def costs(point: Point, rounds: int, seconds: float) -> dict[str, float]:

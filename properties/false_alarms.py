@@ -21,9 +21,6 @@ from gradharness.errors import OracleUnavailable, SubjectError
 from gradharness.inputs.values import generator
 from gradharness.model.case import Case
 from gradharness.model.verdict import Discrepancy, Fault, Observation, Verdict
-from gradharness.numerics.tolerance import tolerance_for
-from gradharness.oracles.autograd import Autograd
-from gradharness.oracles.finite_difference import FiniteDifference
 from gradharness.subjects import FunctionSubject
 from properties import catalogue_elementwise, catalogue_handwritten, catalogue_tensor
 from properties.drawing import Entry, Where, case, primals
@@ -64,17 +61,7 @@ def setting(entry: Entry, way: Way) -> Setting:
     reference = FunctionSubject("reference", entry.reference) if entry.reference and way.referenced else None
     # A plain torch function's own forward is differentiated by its own backward: no independent oracle.
     own = subject.own_forward() if entry.handwritten else None
-    return Setting(
-        subject=subject,
-        reference=reference,
-        surrogate=False,
-        tolerance=tolerance_for(way.dtype),
-        trusted=None if reference is None else Autograd("autograd of the reference", reference),
-        own=None if own is None else Autograd("autograd of the subject's own forward", own, way.dtype),
-        differences=FiniteDifference(subject),
-        dtype=way.dtype,
-        device="cpu",
-    )
+    return Setting.of(subject, reference, own=own, dtype=way.dtype)
 
 
 @dataclass(frozen=True)

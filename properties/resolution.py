@@ -20,9 +20,6 @@ from gradharness.inputs.values import generator
 from gradharness.model.case import Case
 from gradharness.model.subject import Gradients, Linearization, Primals, Subject, Tensors
 from gradharness.model.verdict import Observation, Verdict
-from gradharness.numerics.tolerance import tolerance_for
-from gradharness.oracles.autograd import Autograd
-from gradharness.oracles.finite_difference import FiniteDifference
 from gradharness.subjects import FunctionSubject
 from properties.drawing import Arg, Entry, Where, case, primals
 
@@ -111,18 +108,8 @@ def setting_for(entry: Entry, way: str, dtype: torch.dtype) -> Setting:
     assert entry.reference is not None
     reference = FunctionSubject("reference", entry.reference)
     beside = way in ("reference", "shape", "value")
-    own = Autograd("autograd of the subject's own forward", reference, dtype) if way == "own forward" else None
-    return Setting(
-        subject=subject,
-        reference=reference if beside else None,
-        surrogate=False,
-        tolerance=tolerance_for(dtype),
-        trusted=Autograd("autograd of the reference", reference) if beside else None,
-        own=own,
-        differences=FiniteDifference(subject),
-        dtype=dtype,
-        device="cpu",
-    )
+    own = reference if way == "own forward" else None
+    return Setting.of(subject, reference if beside else None, own=own, dtype=dtype)
 
 
 @dataclass

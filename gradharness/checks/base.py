@@ -11,7 +11,7 @@ from gradharness.inputs.sizes import SizeRange
 from gradharness.model.case import Case
 from gradharness.model.subject import Subject
 from gradharness.model.verdict import Observation
-from gradharness.numerics.tolerance import Tolerance
+from gradharness.numerics.tolerance import Tolerance, tolerance_for
 from gradharness.oracles.autograd import Autograd
 from gradharness.oracles.finite_difference import FiniteDifference
 
@@ -41,6 +41,44 @@ class Setting:
     differences: FiniteDifference | None
     dtype: torch.dtype
     device: str
+
+    @classmethod
+    def of(
+        cls,
+        subject: Subject,
+        reference: Subject | None = None,
+        *,
+        surrogate: bool = False,
+        own: Subject | None = None,
+        dtype: torch.dtype = torch.float64,
+        device: str = "cpu",
+        strict: bool = False,
+    ) -> Setting:
+        """The setting of a run: every oracle that there can be.
+
+        Args:
+            subject: The code under test.
+            reference: An independent implementation.
+            surrogate: Whether the gradient is meant to differ from the derivative: then nothing differentiates the
+                forward.
+            own: The subject's own forward, as ``subject.own_forward()`` gives it; None to do without.
+            dtype: Of the primals.
+            device: Where all tensors live.
+            strict: Whether to hold results against the tighter tolerance.
+        """
+        tolerance = tolerance_for(dtype, strict=strict)
+        own = None if surrogate else own
+        return cls(
+            subject=subject,
+            reference=reference,
+            surrogate=surrogate,
+            tolerance=tolerance,
+            trusted=None if reference is None else Autograd("autograd of the reference", reference),
+            own=None if own is None else Autograd("autograd of the subject's own forward", own, dtype),
+            differences=None if surrogate else FiniteDifference(subject, quick_enough=tolerance.rtol),
+            dtype=dtype,
+            device=device,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

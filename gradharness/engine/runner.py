@@ -26,9 +26,6 @@ from gradharness.inputs.plain import trial_recipes
 from gradharness.inputs.recipe import Recipe, realize
 from gradharness.model.subject import Primals, Subject
 from gradharness.model.verdict import CheckResult, Finding, Report, Verdict
-from gradharness.numerics.tolerance import tolerance_for
-from gradharness.oracles.autograd import Autograd
-from gradharness.oracles.finite_difference import FiniteDifference
 
 _VACUOUS = "every case was vacuous: {}"
 _NO_CASE = "no drawn case was accepted: {}"
@@ -128,18 +125,14 @@ def _bench(question: Question, item: Item, settings: RunSettings) -> _Bench:
     if accepted is not None and _is_random(subject, accepted):
         subject = Metered(question.subject, meter, seed=settings.seed)
     reference = None if question.reference is None else Metered(question.reference, meter)
-    own = None if question.surrogate else subject.own_forward()
-    tolerance = tolerance_for(dtype, strict=settings.strict)
-    setting = Setting(
-        subject=subject,
-        reference=reference,
+    setting = Setting.of(
+        subject,
+        reference,
         surrogate=question.surrogate,
-        tolerance=tolerance,
-        trusted=None if reference is None else Autograd("autograd of the reference", reference),
-        own=None if own is None else Autograd("autograd of the subject's own forward", own, dtype),
-        differences=None if question.surrogate else FiniteDifference(subject, quick_enough=tolerance.rtol),
+        own=None if question.surrogate else subject.own_forward(),
         dtype=dtype,
         device=item.device,
+        strict=settings.strict,
     )
     return _Bench(setting, note, meter)
 

@@ -11,9 +11,6 @@ from gradharness.inputs.recipe import Directions, Recipe, cotangents
 from gradharness.model.case import Case
 from gradharness.model.subject import Primals
 from gradharness.model.verdict import Fault, Verdict
-from gradharness.numerics.tolerance import tolerance_for
-from gradharness.oracles.autograd import Autograd
-from gradharness.oracles.finite_difference import FiniteDifference
 from gradharness.subjects import FunctionSubject, pair
 
 F64 = torch.float64
@@ -38,17 +35,7 @@ def judged(forward, vjp, *values, reference=None, dtype=F64, surrogate=False):
         recipe={},
     )
     source = None if reference is None else FunctionSubject("reference", reference)
-    setting = Setting(
-        subject=subject,
-        reference=source,
-        surrogate=surrogate,
-        tolerance=tolerance_for(dtype),
-        trusted=None if source is None else Autograd("autograd of the reference", source),
-        own=None,
-        differences=None if surrogate else FiniteDifference(subject),
-        dtype=dtype,
-        device="cpu",
-    )
+    setting = Setting.of(subject, source, surrogate=surrogate, dtype=dtype)
     return find_check("vjp").examine(setting, case)
 
 

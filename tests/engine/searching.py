@@ -16,9 +16,6 @@ from gradharness.inputs.plain import plain_recipe
 from gradharness.inputs.probe import infer_domain
 from gradharness.inputs.specs import as_spec
 from gradharness.model.subject import Primals
-from gradharness.numerics.tolerance import tolerance_for
-from gradharness.oracles.autograd import Autograd
-from gradharness.oracles.finite_difference import FiniteDifference
 from gradharness.subjects import as_subject
 
 F64 = torch.float64
@@ -28,18 +25,7 @@ def looker(subject, check="vjp", *, reference=None, examples=None, **specs):
     """Looks with one check at a subject; inputs are declared, or inferred from examples."""
     subject = as_subject(subject)
     reference = None if reference is None else as_subject(reference)
-    own = subject.own_forward()
-    setting = Setting(
-        subject=subject,
-        reference=reference,
-        surrogate=False,
-        tolerance=tolerance_for(F64),
-        trusted=None if reference is None else Autograd("autograd of the reference", reference),
-        own=Autograd("autograd of the subject's own forward", own),
-        differences=FiniteDifference(subject),
-        dtype=F64,
-        device="cpu",
-    )
+    setting = Setting.of(subject, reference, own=subject.own_forward())
     if examples is not None:
         names = tuple("xyz"[: len(examples)])
 
