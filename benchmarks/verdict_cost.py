@@ -1,10 +1,11 @@
 """What a verdict costs: ratios, all measured in one run.
 
-    python benchmarks/verdict_cost.py [verdict] [check] [collection] [--quick]
+    python benchmarks/verdict_cost.py [verdict] [check] [catalogue] [collection] [--quick]
 
 ``verdict``: one first-order verdict at one point beside torch.autograd.gradcheck, and the smallest error that each
-sees. ``check``: the share of a whole check that is the subject's own. ``collection``: what the idle plugin adds.
-All three unless named; how to read the tables: benchmarks/README.md.
+sees. ``check``: the share of a whole check that is the subject's own. ``catalogue``: what each check takes of it, and
+how that grows with the subject. ``collection``: what the idle plugin adds. All four unless named; how to read the
+tables: benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import math
 import sys
 from statistics import median
 
+import catalogue
 import collection
 import torch
 from functions import CANDIDATES
@@ -88,6 +90,12 @@ def whole(*, quick: bool) -> None:
         )
 
 
+def whole_catalogue(*, quick: bool) -> None:
+    for referenced in (True, False):
+        print(f"\nAll checks on one subject {'beside a reference' if referenced else 'alone'} (medians)")
+        print("\n".join(catalogue.rows(referenced=referenced, runs=2 if quick else 7)))
+
+
 def plugin(*, quick: bool) -> None:
     print("\nWhat the idle plugin adds to pytest --collect-only -q")
     print("\n".join(collection.measure(4 if quick else 20)))
@@ -96,7 +104,7 @@ def plugin(*, quick: bool) -> None:
 def main(arguments: list[str]) -> None:
     torch.set_num_threads(1)
     quick = "--quick" in arguments
-    parts = {"verdict": verdict, "check": whole, "collection": plugin}
+    parts = {"verdict": verdict, "check": whole, "catalogue": whole_catalogue, "collection": plugin}
     chosen = [a for a in arguments if not a.startswith("-")] or list(parts)
     for name in chosen:
         parts[name](quick=quick)

@@ -17,10 +17,13 @@ __all__ = [
     "GradientError",
     "Report",
     "Severity",
+    "UndecidedWarning",
     "Verdict",
     "Witness",
     "assert_gradients",
     "check",
+    "gradcheck",
+    "gradgradcheck",
     "gradient_test",
     "index",
     "manual",
@@ -36,10 +39,13 @@ _HOME = {
     "GradientError": "gradharness.errors",
     "Report": "gradharness.model.verdict",
     "Severity": "gradharness.model.verdict",
+    "UndecidedWarning": "gradharness.errors",
     "Verdict": "gradharness.model.verdict",
     "Witness": "gradharness.model.verdict",
     "assert_gradients": "gradharness.api",
     "check": "gradharness.api",
+    "gradcheck": "gradharness.drop_in",
+    "gradgradcheck": "gradharness.drop_in",
     "gradient_test": "gradharness.api",
     "index": "gradharness.inputs.specs",
     "manual": "gradharness.subjects",
@@ -50,7 +56,8 @@ _HOME = {
 
 if TYPE_CHECKING:
     from gradharness.api import assert_gradients, check, gradient_test
-    from gradharness.errors import GradientError
+    from gradharness.drop_in import gradcheck, gradgradcheck
+    from gradharness.errors import GradientError, UndecidedWarning
     from gradharness.inputs.specs import index, mask, tensor
     from gradharness.model.verdict import CheckResult, Fault, Finding, Report, Severity, Verdict, Witness
     from gradharness.subjects import manual, pair

@@ -8,15 +8,19 @@ GradharnessError
 ├── SubjectError          the code under test raised; the original exception is the cause
 │   ├── ForwardRaised
 │   └── BackwardRaised
+├── RuleError             a hand-written VJP of an op raised, or returned what is no gradient
 └── OracleUnavailable     this source of a derivative cannot answer here, and why
 
 GradientError(AssertionError)   a gradient is wrong; the text is the report
+UndecidedWarning(UserWarning)   nothing is wrong as far as could be told, and that was not far
 """
 
 from __future__ import annotations
 
 import difflib
+import linecache
 from collections.abc import Iterable
+from traceback import extract_tb
 
 
 class GradharnessError(Exception):
@@ -77,6 +81,22 @@ class BackwardRaised(SubjectError):
     phase = "backward"
 
 
+class RuleError(GradharnessError):
+    """The VJP of an op raised, or returned something that is no gradient of its operands.
+
+    Args:
+        step: Number of the step in its program.
+        op: Name of the op.
+        what: What it did, as "raised …" or "gave …".
+    """
+
+    def __init__(self, step: int, op: str, what: str) -> None:
+        self.step = step
+        self.op = op
+        self.what = what
+        super().__init__(f"the VJP of {op} {what}")
+
+
 class OracleUnavailable(GradharnessError):
     """An oracle has no answer at this point; the message says why."""
 
@@ -85,7 +105,24 @@ class GradientError(AssertionError):
     """A gradient is wrong. The text is the whole report."""
 
 
+class UndecidedWarning(UserWarning):
+    """Where an answer has to be True or False: nothing was found wrong, and nothing was proved right."""
+
+
 def first_line(error: BaseException, width: int = 200) -> str:
     """First line of an exception's text, cut at ``width`` characters."""
     lines = str(error).strip().splitlines()
     return lines[0][:width] if lines else "(no message)"
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether an exception was raised on purpose: its innermost Python line is a ``raise`` or an ``assert``.
+
+    An operation that breaks on unexpected inputs raises from within torch; the innermost line is then a call.
+    """
+    frames = extract_tb(error.__traceback__)
+    if not frames or "/torch/" in frames[-1].filename.replace("\\", "/"):
+        return False
+    line = linecache.getline(frames[-1].filename, frames[-1].lineno or 0).strip()
+    words = ("assert ", "assert(") if isinstance(error, AssertionError) else ("raise ", "raise(")
+    return line.startswith(words)

@@ -84,7 +84,7 @@ def _norm_backward(grad, y, x):
 
 
 def _sort_backward(grad, y, x):
-    return torch.zeros_like(x).scatter(-1, x.argsort(-1, stable=True), grad)
+    return torch.zeros_like(x).scatter(-1, x.argsort(dim=-1, stable=True), grad)
 
 
 def _cross_entropy_backward(grad, y, x, t):
@@ -131,7 +131,7 @@ ENTRIES = [
     ),
     _entry("max, even split", lambda x: x.amax(-1), _even_split, reference=lambda x: x.max(-1).values),
     _entry("max, first index", lambda x: x.amax(-1), _first_index, reference=lambda x: x.amax(-1)),
-    _entry("sort", lambda x: x.sort(-1, stable=True).values, _sort_backward, reference=lambda x: x.sort(-1).values),
+    _entry("sort", lambda x: x.sort(dim=-1, stable=True).values, _sort_backward, reference=lambda x: x.sort(-1).values),
     _entry(
         "softmax",
         lambda x: x.softmax(-1),

@@ -1,12 +1,47 @@
 """The catalogue of checks. Each is a pure function of a setting and a case, so that a witness replays."""
 
-from gradharness.checks import contract, linearity, purity, value, vjp
+from gradharness.checks import (
+    accumulation,
+    complex_numbers,
+    contract,
+    determinism,
+    double_backward,
+    extremes,
+    layout,
+    leak,
+    linearity,
+    mask,
+    precision,
+    purity,
+    state,
+    transforms,
+    value,
+    vjp,
+)
 from gradharness.checks.base import Check, Setting
 from gradharness.errors import UnknownNameError
 
 __all__ = ["Check", "Setting", "all_checks", "find_check"]
 
-_ALL = (value.CHECK, vjp.CHECK, linearity.CHECK, contract.CHECK, purity.CHECK, vjp.SHAPE)
+_ALL = (
+    value.CHECK,
+    vjp.CHECK,
+    linearity.CHECK,
+    contract.CHECK,
+    purity.CHECK,
+    layout.CHECK,
+    mask.CHECK,
+    state.CHECK,
+    accumulation.CHECK,
+    determinism.CHECK,
+    leak.CHECK,
+    double_backward.CHECK,
+    transforms.CHECK,
+    complex_numbers.CHECK,
+    extremes.CHECK,
+    precision.CHECK,
+    vjp.SHAPE,
+)
 
 
 def all_checks() -> tuple[Check, ...]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from gradharness.inputs.sizes import SizeRange
+from gradharness.inputs.styles import Style
 from gradharness.model.case import Case
 from gradharness.model.subject import Subject
 from gradharness.model.verdict import Observation
@@ -30,6 +31,7 @@ class Setting:
         differences: Finite differences of the subject's forward; None for a surrogate.
         dtype: Real floating dtype of the primals.
         device: Where all tensors live.
+        declared: Whether the user has said which inputs are meant: what else the forward takes is then nobody's claim.
     """
 
     subject: Subject
@@ -41,6 +43,7 @@ class Setting:
     differences: FiniteDifference | None
     dtype: torch.dtype
     device: str
+    declared: bool = False
 
     @classmethod
     def of(
@@ -53,6 +56,7 @@ class Setting:
         dtype: torch.dtype = torch.float64,
         device: str = "cpu",
         strict: bool = False,
+        declared: bool = False,
     ) -> Setting:
         """The setting of a run: every oracle that there can be.
 
@@ -65,6 +69,7 @@ class Setting:
             dtype: Of the primals.
             device: Where all tensors live.
             strict: Whether to hold results against the tighter tolerance.
+            declared: Whether specs say which inputs are meant.
         """
         tolerance = tolerance_for(dtype, strict=strict)
         own = None if surrogate else own
@@ -78,6 +83,7 @@ class Setting:
             differences=None if surrogate else FiniteDifference(subject, quick_enough=tolerance.rtol),
             dtype=dtype,
             device=device,
+            declared=declared,
         )
 
 
@@ -89,16 +95,23 @@ class Check:
         name: As in ``--checks`` and in reports.
         proves: One sentence.
         cannot: What a pass does not mean.
+        causes: What a failure usually comes from, each with its remedy.
         examine: Pure function of setting and case; the same case gives the same observation.
         applies: The reason why the check is skipped for a setting, or None.
         sizes: From which sizes its cases are drawn.
+        styles: Styles of values of its cases, in turn; empty for all that the domain accepts.
         weight: Share of the example budget relative to the other checks.
+        optional: Whether a subject may have nothing that it could look at (no second derivative, no rule for ``vmap``):
+            the check is then skipped, and not undecided.
     """
 
     name: str
     proves: str
     cannot: str
+    causes: tuple[tuple[str, str], ...] = ()
     examine: Callable[[Setting, Case], Observation]
     applies: Callable[[Setting], str | None] = lambda _setting: None
     sizes: SizeRange = SizeRange.ORDINARY
+    styles: tuple[Style, ...] = ()
     weight: float = 1.0
+    optional: bool = False

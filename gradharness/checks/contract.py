@@ -108,6 +108,16 @@ CHECK = Check(
     name="contract",
     proves="Every gradient comes as a tensor of its input's shape, dtype and device, and there is one per input.",
     cannot="It says nothing about values.",
+    causes=(
+        (
+            "backward computes in a narrower dtype than its input has",
+            "cast the result back to the input's dtype, and compute in it where digits count",
+        ),
+        (
+            "a return value is missing for an argument that needs no gradient",
+            "return None in its place",
+        ),
+    ),
     examine=examine,
     weight=0.5,
 )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from gradharness.checks.base import Setting
-from gradharness.comparison import compare_all
+from gradharness.comparison import compare, compare_all
 from gradharness.errors import OracleUnavailable
 from gradharness.judge import out_of_budget, rule
 from gradharness.model.case import Case
@@ -73,3 +75,20 @@ def best_estimate(setting: Setting, case: Case) -> GradientEstimate | None:
             except OracleUnavailable:
                 continue
     return jacobian_estimate(setting, case)
+
+
+def is_right(setting: Setting, case: Case, label: str, gradient: torch.Tensor) -> bool | None:
+    """Whether an elementwise oracle sides with a gradient, within the coarsest claim; None if there is no oracle.
+
+    For telling which of two gradients that disagree is the wrong one; not for judging.
+    """
+    oracle = setting.trusted or setting.own
+    if oracle is None:
+        return None
+    try:
+        estimate = oracle.gradients(case)
+    except OracleUnavailable:
+        return None
+    number = case.primals.labels.index(label)
+    coarse = replace(setting.tolerance, rtol=setting.tolerance.coarsest)
+    return rule(compare(label, gradient, estimate.gradients[number]), estimate.bounds[number], coarse).excess <= 1

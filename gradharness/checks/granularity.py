@@ -20,10 +20,17 @@ from gradharness.errors import SubjectError
 from gradharness.model.case import Case
 from gradharness.model.subject import Gradients, Tensors
 from gradharness.model.verdict import Discrepancy
+from gradharness.numerics.differences import FLOAT64
 
 REASON = "the slope at steps of a few ulps is another one than at the steps of a difference"
-# Half-widths of the fine differences, in ulps of the element that is coarsest beside its tangent.
-_ULPS = (2.0**2, 2.0**4, 2.0**8, 2.0**12, 2.0**16)
+# Half-widths of the fine differences, as shares of the element that is coarsest beside its tangent, from a few ulps on.
+# The finest see a tread, from either side; the widest see through the rounding within 1 + erf(x), which no ulp shows.
+_FEW_ULPS = (2.0**2, 2.0**4, 2.0**6)
+_ONE_SIDED = (2.0**-44, 2.0**-40, 2.0**-36)
+_CENTRAL = (2.0**-28, 2.0**-20, 2.0**-15, 2.0**-10)
+# A disputed rise over the widest step that is lower than so many roundings of the inputs is nobody's fault.
+_ROUNDINGS = 64.0
+_CLEAR = 8.0  # by so much a slope that is no exact zero has to stand out of the noise
 _CONCLUSIVE = 0.25  # of the gap between the gradient and the differences
 _BESIDE_ZERO = (2.0**-96, 2.0**-80, 2.0**-64, 2.0**-48)  # of the tangent
 # Numbers further apart than this share of a unit leave too few of them on each tread of a staircase over the integers.
@@ -47,14 +54,27 @@ def is_finer(setting: Setting, case: Case, gradients: Gradients, line: Along, fo
     pairs = [*zip(case.primals.leaves, tangent, strict=True)]
     if any(bool((_spacing(x)[v != 0] > _SPACING).any()) for x, v in pairs):
         return True
+    if gap * FLOAT64.first <= _ROUNDINGS * _rounding(case, tangent):
+        return True
     product, allowed, noise = inner(gradients, tangent), _CONCLUSIVE * gap, _noise(setting, case, tangent)
-    for step in _steps(pairs):
-        # Outputs too coarse to move look as flat as a tread.
-        if noise / step <= allowed and any(
-            abs(slope - product) <= allowed for slope in _fine_slopes(setting, case, tangent, step)
-        ):
-            return True
+    for step, both_sides in _steps(pairs):
+        slopes = _fine_slopes(setting, case, tangent, step)
+        for slope in slopes if both_sides else slopes[-1:]:
+            on_tread = slope == product == 0 and noise / step <= allowed
+            if on_tread or (_CLEAR * noise / step <= allowed and abs(slope - product) <= allowed):
+                return True
     return False
+
+
+def _rounding(case: Case, tangent: Tensors) -> float:
+    """One rounding of numbers as large as the moved elements, weighted by the cotangents: what 1 + erf(x) hides."""
+    moved = [torch.where(v != 0, x, 0) for x, v in zip(case.primals.leaves, tangent, strict=True)]
+    # Always float64's: beside float32's the bounds of differences are wide enough.
+    return FLOAT64.eps * _norm(case.cotangents) * _norm(moved)
+
+
+def _norm(tensors: Sequence[torch.Tensor]) -> float:
+    return math.hypot(*(float(torch.linalg.vector_norm(t.detach().abs().to(torch.float64))) for t in tensors))
 
 
 def _worst(case: Case, found: Sequence[Discrepancy]) -> tuple[Tensors, float] | None:
@@ -75,11 +95,17 @@ def _worst(case: Case, found: Sequence[Discrepancy]) -> tuple[Tensors, float] | 
     return None
 
 
-def _steps(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> list[float]:
-    """Steps that move every element by so many ulps at least; beside zero, by small shares of the tangent."""
-    ratios = [(_spacing(x) / v.abs())[v != 0] for x, v in pairs]
+def _steps(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> list[tuple[float, bool]]:
+    """(step, whether each side is looked at on its own): so wide that every element moves by so much at least."""
+    ratios = [(x.abs() / v.abs())[v != 0] for x, v in pairs]
     widest = max((float(r.max()) for r in ratios if r.numel()), default=0.0)
-    return [ulps * widest for ulps in _ULPS] if widest > 0 else [*_BESIDE_ZERO]
+    if widest == 0:
+        return [(share, True) for share in _BESIDE_ZERO]
+    eps = max(torch.finfo(x.dtype).eps for x, _ in pairs)
+    fine = [ulps * eps for ulps in _FEW_ULPS] + [share for share in _ONE_SIDED if share > _FEW_ULPS[-1] * eps]
+    steps = [(share, True) for share in fine]
+    steps += [(share, False) for share in _CENTRAL if share > fine[-1]]
+    return [(share * widest, both_sides) for share, both_sides in steps]
 
 
 def _noise(setting: Setting, case: Case, tangent: Tensors) -> float:

@@ -149,6 +149,16 @@ CHECK = Check(
     name="linearity",
     proves="The gradient is linear in the cotangent: signs, scales, sums, zero, several outputs together.",
     cannot="A wrong gradient that is linear in the cotangent passes.",
+    causes=(
+        (
+            "backward looks at the size or the sign of its cotangent",
+            "multiply by the cotangent once, and by nothing else that depends on it",
+        ),
+        (
+            "the cotangent of one output is dropped where that of another is not zero",
+            "add the contributions of all outputs",
+        ),
+    ),
     examine=examine,
     applies=_applies,
     weight=0.5,

@@ -137,5 +137,15 @@ CHECK = Check(
     name="value",
     proves="The forward equals the reference's, and is the same with and without gradients recorded.",
     cannot="Without a reference it cannot know what the forward should compute.",
+    causes=(
+        (
+            "the forward was rewritten and its backward with it, so that they agree with each other only",
+            "hold the forward against the formula that it is meant to compute",
+        ),
+        (
+            "another branch runs where gradients are recorded",
+            "compute the same numbers with and without grad",
+        ),
+    ),
     examine=examine,
 )

@@ -132,6 +132,20 @@ CHECK = Check(
     name="vjp",
     proves=_PROVES,
     cannot="It sees what the drawn values and shapes reach; errors below the stated resolution pass.",
+    causes=(
+        (
+            "a factor, a sign or a term of the derivative is missing",
+            "derive the formula again at the witness, which is small enough for pencil and paper",
+        ),
+        (
+            "a reduction in the forward has no counterpart in the backward, or a broadcast none",
+            "sum over what was broadcast, expand over what was summed",
+        ),
+        (
+            "forward saves a tensor and then changes it",
+            "save it after its last change, or save a copy",
+        ),
+    ),
     examine=examine,
     applies=_applies,
     weight=2.0,
@@ -141,6 +155,13 @@ SHAPE = Check(
     name="shape",
     proves="The gradient is right for sizes 0 and 1, for odd sizes, and for sizes just beyond a block.",
     cannot="Sizes above about a thousand are not reached.",
+    causes=(
+        ("a kernel's last block is cut off, or read beyond its end", "mask the tail by the number of elements"),
+        (
+            "a size of 0 or 1 takes a branch of its own",
+            "let the general code treat it, or test it",
+        ),
+    ),
     examine=examine,
     applies=_applies,
     sizes=SizeRange.EDGE,

@@ -86,7 +86,7 @@ def list_checks() -> None:
 @main.command()
 @click.argument("name", metavar="CHECK")
 def explain(name: str) -> None:
-    """Say what a check proves, and what a pass of it does not mean."""
+    """Say what a check proves, what it cannot, and what a failure usually comes from."""
     from gradharness.checks import all_checks
 
     checks = {c.name: c for c in all_checks()}
@@ -94,7 +94,9 @@ def explain(name: str) -> None:
         _complain(str(UnknownNameError("check", name, checks)))
         sys.exit(2)
     click.echo(name)
-    for title, text in (("proves", checks[name].proves), ("cannot", checks[name].cannot)):
+    told = [("proves", checks[name].proves), ("cannot", checks[name].cannot)]
+    told += [(f"cause: {cause}; remedy", remedy) for cause, remedy in checks[name].causes]
+    for title, text in told:
         click.echo(textwrap.fill(f"{title}: {text}", 80, initial_indent="  ", subsequent_indent="    "))
 
 

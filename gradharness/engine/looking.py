@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import linecache
+import re
 from dataclasses import dataclass, field, replace
-from traceback import extract_tb
 
 import torch
 
 from gradharness.checks.base import Check, Setting
-from gradharness.errors import BackwardRaised, ForwardRaised, OracleUnavailable, SubjectError, first_line
+from gradharness.checks.surroundings import watched
+from gradharness.errors import BackwardRaised, ForwardRaised, OracleUnavailable, SubjectError, first_line, is_refusal
 from gradharness.inputs.domain import Domain, Origin
 from gradharness.inputs.recipe import Recipe, cotangents, directions, realize
 from gradharness.model.case import Case
 from gradharness.model.subject import Linearization, Primals
 from gradharness.model.verdict import Discrepancy, Fault, Observation, Verdict
+from gradharness.numerics import tree
+from gradharness.numerics.layout import copied
 
 _NOT_FINITE = "the forward is not finite"
+_BUILTIN = "a backward of torch's own rejects it: {}"
+# Nodes of torch's own are numbered overloads; a Function's node is its name and "Backward".
+_INVALID = re.compile(r"Function \w+Backward\d+ returned an invalid gradient")
 _MOST_KNOWN = 256  # prepared recipes that are kept; a search in the largest profile draws more
 
 
@@ -64,7 +69,7 @@ class Prepared:
 
     def fresh(self) -> Prepared:
         """The same with copies of the leaves: a subject that writes into its inputs spoils only its own check."""
-        primals = self.primals.at([x.clone() for x in self.primals.leaves])
+        primals = self.primals.at(copied(self.primals.leaves))
         case = None if self.case is None else replace(self.case, primals=primals)
         return replace(self, primals=primals, case=case)
 
@@ -87,14 +92,16 @@ class Looker:
 
     def look(self, recipe: Recipe) -> Look:
         """Realises a recipe and examines it. Whatever the subject does, this returns."""
-        prepared = self._prepared(recipe)
+        with watched():  # what one call changes for the whole process is not to spoil the next
+            prepared = self._prepared(recipe)
         primals, case = prepared.primals, prepared.case
         if prepared.raised is not None:
             return Look(recipe, primals, None, prepared.raised)
         # Where the reference is finite and the forward is not, the value check has something to say.
         if prepared.outside or case is None or not (prepared.finite or self.check.name == "value"):
             return Look(recipe, primals, reason=prepared.outside or _NOT_FINITE)
-        observation = self._examine(case)
+        with watched():
+            observation = self._examine(case)
         if observation.at is not None:
             primals, case = observation.at.primals, observation.at
         return Look(recipe, primals, case, observation)
@@ -120,7 +127,7 @@ class Looker:
         if not linearization.differentiable and self._has_elements(primals, linearization):
             return Prepared(primals, raised=_disconnected(linearization))
         finite = all(bool(y.isfinite().all()) for y in linearization.outputs)
-        outside = self._outside(primals, finite=finite)
+        outside = self._outside(primals, finite=finite) or self._rejected_late(primals)
         case = None if outside else self._case(recipe, primals, linearization)
         return Prepared(primals, case, outside, finite)
 
@@ -143,9 +150,26 @@ class Looker:
         try:
             return self.check.examine(self.setting, case)
         except SubjectError as error:
+            if _builtin(error):
+                return Observation(verdict=Verdict.SKIPPED, reason=_builtin(error))
             return Observation(verdict=Verdict.FAIL, discrepancies=(_raised(error),))
         except OracleUnavailable as error:
             return Observation(verdict=Verdict.UNDECIDED, reason=str(error))
+
+    def _rejected_late(self, primals: Primals) -> str:
+        """What a backward of torch's own says where torch's own forward let pass what does not fit.
+
+        An index may be smaller than its source, and sizes of zero are not always provided for.
+        """
+        tensors = [t for _, t in tree.leaves(primals.values) if isinstance(t, torch.Tensor)]
+        if all((t.is_floating_point() or t.is_complex()) and t.numel() for t in tensors):
+            return ""
+        try:
+            linearization = self.setting.subject.linearize(primals)
+            linearization.pullback([torch.ones_like(y) for y in linearization.cotangent_like])
+        except SubjectError as error:
+            return _builtin(error)
+        return ""
 
     def _has_elements(self, primals: Primals, linearization: Linearization) -> bool:
         return any(x.numel() for x in primals.leaves) and any(y.numel() for y in linearization.outputs)
@@ -179,6 +203,12 @@ class Looker:
         return Prepared(primals, raised=Observation(verdict=Verdict.FAIL, discrepancies=(_raised(error),)))
 
 
+def _builtin(error: SubjectError) -> str:
+    """The reason, if it is torch's own backward that rejects the point; empty otherwise."""
+    found = isinstance(error, BackwardRaised) and _INVALID.match(str(error.original))
+    return _BUILTIN.format(first_line(error.original)) if found else ""
+
+
 def _raised(error: SubjectError) -> Discrepancy:
     forward = isinstance(error, ForwardRaised)
     fault = Fault.FORWARD_RAISES if forward else Fault.BACKWARD_RAISES
@@ -202,16 +232,3 @@ def _disconnected(linearization: Linearization) -> Observation:
     )
     found = Discrepancy(label="output", fault=Fault.DISCONNECTED, detail=detail)
     return Observation(verdict=Verdict.FAIL, discrepancies=(found,))
-
-
-def is_refusal(error: BaseException) -> bool:
-    """Whether an exception was raised on purpose: its innermost Python line is a ``raise`` or an ``assert``.
-
-    An operation that breaks on unexpected inputs raises from within torch; the innermost line is then a call.
-    """
-    frames = extract_tb(error.__traceback__)
-    if not frames or "/torch/" in frames[-1].filename.replace("\\", "/"):
-        return False
-    line = linecache.getline(frames[-1].filename, frames[-1].lineno or 0).strip()
-    words = ("assert ", "assert(") if isinstance(error, AssertionError) else ("raise ", "raise(")
-    return line.startswith(words)

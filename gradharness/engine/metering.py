@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 
-from gradharness.model.subject import Gradients, Linearization, Primals, RawReturn, Subject, Tensors
+from gradharness.model.subject import Gradients, Linearization, Primals, RawReturn, Session, Subject, Tensors
+from gradharness.numerics import tree
+from gradharness.numerics.layout import copied
 
 
 @dataclass(slots=True)
@@ -66,13 +68,17 @@ class Metered:
 
     def linearize(self, primals: Primals) -> Linearization:
         """The subject's own, with a counted pullback."""
+        return self.counted(self.subject.linearize, primals)
+
+    def counted(self, linearize: Callable[[Primals], Linearization], primals: Primals) -> Linearization:
+        """Calls this and its pullback on copies, and counts both."""
         with self.meter:
             self._seed()
-            linearization = self.subject.linearize(_copied(primals))
+            linearization = linearize(_copied(primals))
 
         def pullback(cotangents: Sequence[torch.Tensor]) -> Gradients:
             with self.meter:
-                return linearization.pullback([w.clone() for w in cotangents])
+                return linearization.pullback(copied(cotangents))
 
         return Linearization(linearization.outputs, linearization.labels, linearization.differentiable, pullback)
 
@@ -82,9 +88,15 @@ class Metered:
             self._seed()
             return self.subject.traced(primals, leaves)
 
+    def session(self, primals: Primals) -> Session | None:
+        """The subject's own, whose calls are counted as well."""
+        with self.meter:
+            session = self.subject.session(_copied(primals))
+        return None if session is None else _MeteredSession(session, self)
+
     def raw_returns(self, primals: Primals, cotangents: Sequence[torch.Tensor]) -> tuple[RawReturn, ...]:
         """The subject's own, with what it has written into."""
-        copies, weights = _copied(primals), [w.clone() for w in cotangents]
+        copies, weights = _copied(primals), copied(cotangents)
         with self.meter:
             self._seed()
             returns = self.subject.raw_returns(copies, weights)
@@ -103,8 +115,33 @@ class Metered:
             torch.manual_seed(self.seed)
 
 
+@dataclass(frozen=True, slots=True)
+class _MeteredSession:
+    """A session whose calls are counted, and made on copies."""
+
+    session: Session
+    owner: Metered
+
+    @property
+    def fixed(self) -> tuple[int, ...]:
+        return self.session.fixed
+
+    def linearize(self, primals: Primals) -> Linearization:
+        return self.owner.counted(self.session.linearize, primals)
+
+    def lists_calls(self, primals: Primals) -> bool:
+        with self.owner.meter:
+            return self.session.lists_calls(_copied(primals))
+
+    def clear(self) -> bool:
+        with self.owner.meter:
+            return self.session.clear()
+
+
 def _copied(primals: Primals) -> Primals:
-    return primals.at([x.clone() for x in primals.leaves])
+    """The point with copies of all tensors, those without gradient among them."""
+    everything = replace(primals, active=tree.tensor_paths(primals.values))
+    return replace(everything.at(copied(everything.leaves)), active=primals.active)
 
 
 def _same_bits(before: torch.Tensor, after: torch.Tensor) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import torch
 
+from gradharness.checks.surroundings import watched
 from gradharness.engine.names import argument_names, check_names, signature_names
 from gradharness.errors import OutputError, SpecError, SubjectError, UsageError, first_line
 from gradharness.inputs.domain import Domain, declared_domain
@@ -62,15 +63,17 @@ def ask(subject: AnySubject, inputs: Inputs | None, reference: AnySubject | None
     if other is not None and _same_code(other, adapted):
         notes.append(_SELF_REFERENCE)
         other = None
-    domain = _domain(adapted, other, inputs)
-    domain, unclaimed = _claimed(adapted, domain)
-    _same_outputs(adapted, other, domain)
+    with watched():
+        domain = _domain(adapted, other, inputs)
+        domain, unclaimed = _claimed(adapted, domain)
+        _same_outputs(adapted, other, domain)
+        broadcasts = _broadcasts(adapted, domain)
     return Question(
         subject=adapted,
         domain=domain,
         reference=other,
         surrogate=surrogate,
-        broadcasts=_broadcasts(adapted, domain),
+        broadcasts=broadcasts,
         notes=(*notes, *unclaimed),
     )
 
@@ -159,22 +162,19 @@ def _with_own_state(subject: ManualSubject, examples: tuple[object, ...]) -> tup
 def _inferred(subject: Subject, reference: Subject | None, names: Sequence[str], examples: Sequence[object]) -> Domain:
     judge = reference if reference is not None else subject
     names = tuple(names)
-    # A forward that writes into its inputs does not get the caller's own.
+    # A forward that writes into its inputs gets neither the caller's own nor those that the domain is read from.
     examples = tree.map_tensors(lambda t: t.detach().clone().requires_grad_(t.requires_grad), tuple(examples))
 
     def accepts(arguments: tuple[object, ...]) -> bool:
-        point = Primals(names, arguments, ())
         try:
-            outputs = judge.outputs(point)
+            outputs = judge.outputs(_point(names, arguments))
         except (SubjectError, OutputError):
             return False
-        return all(bool(y.isfinite().all()) for y in outputs) and not _out_of_range(subject, point)
+        return all(bool(y.isfinite().all()) for y in outputs) and not _out_of_range(subject, _point(names, arguments))
 
-    _runs(subject, Primals(names, tuple(examples), ()), f"the forward of {subject.name}", "inputs that it accepts")
+    _runs(subject, _point(names, examples), f"the forward of {subject.name}", "inputs that it accepts")
     if reference is not None:
-        _runs(
-            reference, Primals(names, tuple(examples), ()), f"the reference {reference.name}", "one that accepts them"
-        )
+        _runs(reference, _point(names, examples), f"the reference {reference.name}", "one that accepts them")
     return infer_domain(names, examples, accepts)
 
 

@@ -12,6 +12,7 @@ import torch
 
 from gradharness.checks import find_check
 from gradharness.checks.base import Setting
+from gradharness.checks.surroundings import watched
 from gradharness.engine.events import CheckFinished, CheckStarted, Emit, ExampleExamined, RunFinished, RunStarted
 from gradharness.engine.looking import Looker, Prepared
 from gradharness.engine.metering import Meter, Metered
@@ -21,7 +22,7 @@ from gradharness.engine.search import Failure, Search, Tally
 from gradharness.engine.settings import RunSettings
 from gradharness.engine.witness import finding, warning
 from gradharness.errors import GradharnessError, SubjectError, UsageError
-from gradharness.inputs.domain import Domain
+from gradharness.inputs.domain import Domain, Origin
 from gradharness.inputs.plain import trial_recipes
 from gradharness.inputs.recipe import Recipe, realize
 from gradharness.model.subject import Primals, Subject
@@ -109,7 +110,8 @@ class _Benches:
     def get(self, item: Item) -> _Bench:
         key = (item.device, item.dtype)
         if key not in self.made:
-            self.made[key] = _bench(self.question, item, self.settings)
+            with watched():
+                self.made[key] = _bench(self.question, item, self.settings)
         return self.made[key]
 
 
@@ -133,6 +135,7 @@ def _bench(question: Question, item: Item, settings: RunSettings) -> _Bench:
         dtype=dtype,
         device=item.device,
         strict=settings.strict,
+        declared=question.domain.origin is Origin.DECLARED,
     )
     return _Bench(setting, note, meter)
 
@@ -155,7 +158,7 @@ class _Run:
             return self._skipped(reason)
         try:
             bench = self.benches.get(self.item)
-            inside = bench.meter.seconds
+            inside, calls = bench.meter.seconds, bench.meter.calls
             check = find_check(self.item.check)
             reason = check.applies(bench.setting) or ""
             if reason:
@@ -175,7 +178,12 @@ class _Run:
             reason = f"internal error of gradharness, please report it: {type(error).__name__}: {error}"
             return self._empty(Verdict.UNDECIDED, reason)
         result = self._conclude(search.tally, failure, bench)
-        return replace(result, seconds=time.monotonic() - started, inside=bench.meter.seconds - inside)
+        return replace(
+            result,
+            seconds=time.monotonic() - started,
+            inside=bench.meter.seconds - inside,
+            calls=bench.meter.calls - calls,
+        )
 
     def _budget(self) -> int:
         return max(1, round(self.settings.budget.examples * find_check(self.item.check).weight))
@@ -186,6 +194,8 @@ class _Run:
             found.append(finding(self.item, failure))
         found += [warning(self.item, look, w) for look, w in tally.warnings.values()]
         verdict, reason = _verdict(tally)
+        if find_check(self.item.check).optional and tally.examined and tally.vacuous == tally.examined:
+            verdict, reason = Verdict.SKIPPED, tally.main_reason
         if failure is not None or (self.settings.strict and found):
             verdict, reason = Verdict.FAIL, ""
         return CheckResult(
@@ -259,7 +269,7 @@ def _is_random(subject: Subject, primals: Primals) -> bool:
 
 def _bits(tensor: torch.Tensor) -> torch.Tensor:
     """NaN equals NaN here."""
-    return torch.nan_to_num(torch.view_as_real(tensor) if tensor.is_complex() else tensor)
+    return torch.nan_to_num(torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor)
 
 
 def with_findings(report: Report, change: dict[int, Finding]) -> Report:

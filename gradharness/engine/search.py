@@ -142,7 +142,8 @@ class Search:
         """One plain case, so that a check never rests on unusual values alone; then what is drawn."""
         domain = self.looker.domain
         yield plain_recipe(domain, own=False, seed=self.seed)
-        yield from sample(domain, self.looker.check.sizes, self.examples, self.seed, broadcast=self.broadcast)
+        check = self.looker.check
+        yield from sample(domain, check.sizes, self.examples, self.seed, broadcast=self.broadcast, styles=check.styles)
 
     def _simplify_values(self) -> None:
         """Lets Hypothesis look for simpler values of users' own strategies, which nobody else can simplify."""

@@ -22,7 +22,7 @@ from gradharness.inputs.specs import (
     TreeSpec,
     leaf_specs,
 )
-from gradharness.inputs.styles import Kind, Style
+from gradharness.inputs.styles import ORDINARY_STYLES, Kind, Style
 from gradharness.numerics import tree
 
 
@@ -86,7 +86,7 @@ class Domain:
     dims: tuple[DimRule, ...]
     origin: Origin
     active: tuple[tree.Path, ...]
-    styles: tuple[Style, ...] = tuple(Style)
+    styles: tuple[Style, ...] = ORDINARY_STYLES
     examples: tuple[object, ...] | None = None
     notes: tuple[str, ...] = ()
 
@@ -243,6 +243,9 @@ def _region_text(spec: TensorSpec) -> str:
         Kind.SPD: "symmetric positive definite",
         Kind.SYMMETRIC: "symmetric",
         Kind.LOWER: "lower triangular",
+        Kind.ORTHOGONAL: "orthogonal",
+        Kind.INVERTIBLE: "invertible",
+        Kind.UNIT: "of unit length along the last dim",
         Kind.UNIT_SUM: "positive, rows sum to one",
         Kind.SORTED: "sorted",
         Kind.BINARY: "zeros and ones",

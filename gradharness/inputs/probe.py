@@ -25,7 +25,7 @@ from gradharness.inputs.specs import (
     TreeSpec,
 )
 from gradharness.inputs.structure import near_example, observed_spec, tight_region
-from gradharness.inputs.styles import Kind, Style
+from gradharness.inputs.styles import ORDINARY_STYLES, Kind, Style
 from gradharness.numerics import tree
 
 DIM_NAMES = "ndkmpqrstuvwabcefghijlxyz"
@@ -225,10 +225,10 @@ def _replaced(domain: Domain, leaf: ExampleLeaf, spec: TensorSpec | None) -> Dom
 
 def _with_styles(prober: Prober, domain: Domain) -> Domain:
     """The domain with the styles of which an accepted draw was seen; the normal one always stays."""
-    prober.budget = max(prober.budget, prober.calls + 2 * len(Style))
+    prober.budget = max(prober.budget, prober.calls + 2 * len(ORDINARY_STYLES))
     seen = tuple(
         style
-        for style in Style
+        for style in ORDINARY_STYLES
         if style is Style.NORMAL or _accepted(prober, domain, style) or _accepted(prober, domain, style, (9,))
     )
     return replace(domain, styles=seen)

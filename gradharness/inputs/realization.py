@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 
 from gradharness.errors import UsageError
 from gradharness.inputs import values
-from gradharness.inputs.domain import Domain
+from gradharness.inputs.domain import Domain, Origin
 from gradharness.inputs.shapes import Shape
 from gradharness.inputs.specs import (
     ChoiceSpec,
@@ -47,6 +48,30 @@ class Plan:
     seed: int
     style_of: Callable[[str], Style]
     arguments: Mapping[str, Any]
+
+
+def fitted(domain: Domain, sizes: Mapping[str, int]) -> Mapping[str, int]:
+    """The sizes, changed where a tensor of unique integers would hold more of them than its range has."""
+    fitting = dict(sizes)
+    for _, _, spec in domain.leaves():
+        if isinstance(spec, IndexSpec) and spec.unique and domain.origin is Origin.DECLARED:
+            _fit(spec, fitting)
+    return fitting
+
+
+def _fit(spec: IndexSpec, sizes: dict[str, int]) -> None:
+    """Makes the range as large as the tensor's literal sizes need, and then its named dims as small as the range."""
+    count = math.prod(axis.size for axis in spec.shape if axis.size is not None)
+    if isinstance(spec.below, int):
+        span = spec.below - spec.low
+    else:
+        sizes[spec.below] = max(sizes.get(spec.below, 0), spec.low + (count if spec.shape else 1))
+        span = sizes[spec.below] - spec.low
+    for axis in spec.shape:
+        if axis.name and axis.name != spec.below:
+            sizes[axis.name] = min(sizes.get(axis.name, 1), span // max(count, 1))
+        if axis.name:
+            count *= sizes[axis.name]
 
 
 def arguments(domain: Domain, plan: Plan, dtype: torch.dtype, device: torch.device | str) -> tuple[object, ...]:

@@ -11,9 +11,10 @@ from typing import Any, TypeVar, overload
 import torch
 
 from gradharness.errors import UsageError
+from gradharness.inputs import kinds as structures
 from gradharness.inputs import realization, values
 from gradharness.inputs.domain import Domain
-from gradharness.inputs.styles import SQUARE_KINDS, CotangentStyle, Kind, Style
+from gradharness.inputs.styles import CotangentStyle, Kind, Style
 from gradharness.model.subject import Primals, Tensors
 
 __all__ = [
@@ -130,7 +131,7 @@ def realize(
         made = tuple(realization.copies(value, dtype, device) for value in domain.examples)
     else:
         plan = realization.Plan(
-            sizes=dict(recipe.sizes),
+            sizes=realization.fitted(domain, dict(recipe.sizes)),
             batches=dict(recipe.batches),
             broadcast=frozenset(recipe.broadcast),
             seed=recipe.seed,
@@ -223,10 +224,7 @@ def spread(t: torch.Tensor) -> float:
 
 def _tangent(leaf: torch.Tensor, kind: Kind, g: torch.Generator, length: float) -> torch.Tensor:
     v = values.signed(leaf.shape, g)
-    if leaf.is_complex():
-        v = torch.complex(v, values.signed(leaf.shape, g))
-    elif kind in SQUARE_KINDS and leaf.dim() >= 2 and leaf.shape[-1] == leaf.shape[-2]:
-        v = v.tril() if kind is Kind.LOWER else v.tril() + v.tril(-1).mT
+    v = torch.complex(v, values.signed(leaf.shape, g)) if leaf.is_complex() else structures.along(kind, v)
     return v.mul_(length).to(dtype=leaf.dtype, device=leaf.device)
 
 

@@ -14,6 +14,7 @@ from hypothesis.strategies import SearchStrategy
 
 from gradharness.errors import SpecError
 from gradharness.inputs import jaxtyped
+from gradharness.inputs.kinds import parse_kind
 from gradharness.inputs.shapes import Shape, parse_shape
 from gradharness.inputs.styles import Kind
 from gradharness.numerics import tree
@@ -142,8 +143,19 @@ def tensor(
     high: float | None = None,
     dtype: torch.dtype | None = None,
     grad: bool = True,
+    kind: str | None = None,
 ) -> TensorSpec:
     """A floating (or complex) tensor whose axes are named dims.
+
+    The kinds, where a tensor's values as a whole have a structure (of matrices, the last two dims are meant):
+
+    - ``"spd"``: symmetric positive definite; ``"symmetric"``: symmetric. They are only moved along symmetric
+      directions, so that a function may read one triangle alone.
+    - ``"lower"``: lower triangular with a diagonal between 1/2 and 3/2; moved along lower triangular directions.
+    - ``"orthogonal"``: square, with orthonormal rows and columns; ``"invertible"``: square, with singular values from
+      1/2 to 2; ``"sorted"``: never decreasing along the last dim, equal neighbours included; ``"simplex"``: positive
+      with sum one along the last dim; ``"unit"``: of Euclidean length one along the last dim. These are moved in all
+      directions: the function has to be defined around them, as its formula mostly is, and must not check for them.
 
     Args:
         shape: Names and sizes, such as ``"n d"`` or ``"n 3"``; ``""`` is a scalar, ``"*batch d"`` has any number of
@@ -152,14 +164,18 @@ def tensor(
         high: Values stay below it.
         dtype: Dtype that the tensor has in every run; complex dtypes follow the precision of the run.
         grad: Whether a gradient is asked for.
+        kind: One of the words above; None for values without a structure.
 
     Returns:
         The spec.
 
     Raises:
-        SpecError: If the shape is malformed, the range is empty, or the dtype has no gradient.
+        SpecError: If the shape is malformed or does not fit the kind, the range is empty, or the dtype has no gradient.
     """
     axes = parse_shape(shape, f"tensor({shape!r})")
+    structure = parse_kind(kind, axes, f"tensor({shape!r})")
+    if structure not in (Kind.PLAIN, Kind.SORTED) and (low is not None or high is not None):
+        raise SpecError(f"tensor({shape!r}): kind={kind!r} has a range of its own; leave out low and high")
     for name, bound in (("low", low), ("high", high)):
         if bound is not None and not (_is_number(bound) and math.isfinite(bound)):
             raise SpecError(f"tensor({shape!r}): {name}={bound!r} is no finite number; leave it out for no limit")
@@ -170,25 +186,30 @@ def tensor(
         raise SpecError(f"tensor({shape!r}): dtype {dtype} has no gradient; use index(...) or mask(...)")
     if is_complex and (low is not None or high is not None):
         raise SpecError(f"tensor({shape!r}): complex values have no order; leave out low and high")
+    if is_complex and structure is not Kind.PLAIN:
+        raise SpecError(f"tensor({shape!r}): kind={kind!r} is for real values; leave out the complex dtype")
     fixed = None if is_complex else dtype
-    return TensorSpec(shape=axes, low=low, high=high, dtype=fixed, grad=grad, complex=is_complex)
+    return TensorSpec(shape=axes, low=low, high=high, dtype=fixed, grad=grad, complex=is_complex, kind=structure)
 
 
-def index(shape: str, *, below: str | int, low: int = 0) -> IndexSpec:
+def index(shape: str, *, below: str | int, low: int = 0, unique: bool = False) -> IndexSpec:
     """An int64 tensor with values in ``low .. below - 1``.
 
     Args:
         shape: As for ``tensor``.
         below: Name of a dim (or of an integer argument), or a number.
         low: Smallest value.
+        unique: Whether no value may come twice in the tensor. Its named dims are then no larger than the range allows.
 
     Returns:
         The spec.
 
     Raises:
-        SpecError: If the shape is malformed or the range is empty.
+        SpecError: If the shape is malformed, or the range is empty or too small for unique values.
     """
     axes = parse_shape(shape, f"index({shape!r})")
+    if unique and any(axis.variadic for axis in axes):
+        raise SpecError(f"index({shape!r}): unique values need a count of dims; write names instead of '*' and '...'")
     if isinstance(below, str):
         parsed = parse_shape(below, f"index({shape!r}, below={below!r})")
         if len(parsed) != 1 or parsed[0].size is not None or parsed[0].variadic:
@@ -197,7 +218,9 @@ def index(shape: str, *, below: str | int, low: int = 0) -> IndexSpec:
         raise SpecError(f"index({shape!r}): below={below!r} must be the name of a dim or an integer")
     elif below <= low:
         raise SpecError(f"index({shape!r}): no integer is in {low} .. {below - 1}; raise below or lower low")
-    return IndexSpec(shape=axes, below=below, low=low)
+    elif unique and (count := math.prod(axis.size or 1 for axis in axes)) > below - low:
+        raise SpecError(f"index({shape!r}): {low} .. {below - 1} holds no {count} unique integers; raise below")
+    return IndexSpec(shape=axes, below=below, low=low, unique=unique)
 
 
 def mask(shape: str) -> MaskSpec:

@@ -11,7 +11,15 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 from gradharness.inputs.domain import DimRule, Domain
 from gradharness.inputs.recipe import MAX_SEED, Recipe
 from gradharness.inputs.shapes import Broadcast
-from gradharness.inputs.sizes import EDGE_COMPANIONS, EDGE_SIZES, MAX_ELEMENTS, ORDINARY_SIZES, SizeRange
+from gradharness.inputs.sizes import (
+    EDGE_COMPANIONS,
+    EDGE_SIZES,
+    LONG_COMPANIONS,
+    LONG_SIZES,
+    MAX_ELEMENTS,
+    ORDINARY_SIZES,
+    SizeRange,
+)
 from gradharness.inputs.specs import ChoiceSpec, IndexSpec, StrategySpec
 from gradharness.inputs.styles import CotangentStyle, Style
 
@@ -28,7 +36,7 @@ def recipes(
 
     Args:
         domain: Where primals are drawn from.
-        sizes: Ordinary sizes, or one edge size at a time.
+        sizes: Ordinary sizes, or one edge or long size at a time.
         broadcast: Whether axes that could be one, though neither spec nor example says so, are one at times.
         styles: Styles of values; empty for all that the domain accepts.
 
@@ -44,18 +52,21 @@ class Choices:
     Attributes:
         sizes: Ordinary sizes of every dim.
         companions: Sizes of a dim while another one has an edge size.
-        edges: (dim, edge size) pairs, the small sizes first; empty for ordinary sizes.
+        edges: (dim, edge size) pairs, the small sizes first, or the long size of every dim; empty for ordinary sizes.
         batches: Names of the variadic dims.
         places: Axes that may be of size one.
     """
 
     def __init__(self, domain: Domain, sizes: SizeRange, *, broadcast: bool) -> None:
         self._domain = domain
+        long = sizes is SizeRange.LONG
         self._dims = tuple(rule for rule in domain.dims if not rule.variadic)
         self.batches = tuple(rule.name for rule in domain.dims if rule.variadic)
         self.sizes = {rule.name: _ordinary(rule) for rule in self._dims}
-        self.companions = {rule.name: _companions(rule) for rule in self._dims}
-        self.edges = self._edges() if sizes is SizeRange.EDGE else ()
+        self.companions = {
+            rule.name: _companions(rule, LONG_COMPANIONS if long else EDGE_COMPANIONS) for rule in self._dims
+        }
+        self.edges = {SizeRange.EDGE: self._edges, SizeRange.LONG: self._long}.get(sizes, tuple)()
         self.places = tuple(p for p, b in domain.broadcasts() if broadcast or b is Broadcast.DECLARED)
 
     def _edges(self) -> tuple[tuple[str, int], ...]:
@@ -67,6 +78,10 @@ class Choices:
             if rule.allows(size) and not (size == 0 and rule.name in below)
         ]
         return tuple((name, size) for size, name in sorted(pairs, key=lambda pair: pair[0]))
+
+    def _long(self) -> tuple[tuple[str, int], ...]:
+        found = ((rule.name, next((s for s in LONG_SIZES if rule.allows(s)), 0)) for rule in self._dims)
+        return tuple((name, size) for name, size in found if size)
 
     def bounded(self, sizes: dict[str, int], chosen: str) -> dict[str, int]:
         """The sizes, with the companions (and at last the edge itself) made smaller until all tensors are small."""
@@ -147,6 +162,6 @@ def _ordinary(rule: DimRule) -> tuple[int, ...]:
     return (*(sizes or [rule.minimum or 1]), *own)
 
 
-def _companions(rule: DimRule) -> tuple[int, ...]:
-    sizes = [s * rule.step for s in EDGE_COMPANIONS if rule.allows(s * rule.step)]
+def _companions(rule: DimRule, choices: tuple[int, ...]) -> tuple[int, ...]:
+    sizes = [s * rule.step for s in choices if rule.allows(s * rule.step)]
     return tuple(sizes) or (rule.minimum or rule.own or 1,)

@@ -17,6 +17,19 @@ class Style(StrEnum):
     LARGE = "large"
     TINY = "tiny"
     MIXED = "mixed"
+    BLANK = "blank"
+    BLANK_ROW = "blank_row"
+    EQUAL = "equal"
+    SATURATED = "saturated"
+    HUGE = "huge"
+    MINUTE = "minute"
+    POSITIVE = "positive"
+
+
+# Values that only some checks ask for: at which formulas break down, and under which no sum cancels.
+EXTREME_STYLES = (Style.BLANK, Style.BLANK_ROW, Style.EQUAL, Style.SATURATED, Style.HUGE, Style.MINUTE)
+SPECIAL_STYLES = (*EXTREME_STYLES, Style.POSITIVE)
+ORDINARY_STYLES = tuple(style for style in Style if style not in SPECIAL_STYLES)
 
 
 class CotangentStyle(StrEnum):
@@ -37,10 +50,14 @@ class Kind(StrEnum):
     SPD = "spd"
     SYMMETRIC = "symmetric"
     LOWER = "lower"
+    ORTHOGONAL = "orthogonal"
+    INVERTIBLE = "invertible"
+    UNIT = "unit"
     UNIT_SUM = "unit_sum"
     SORTED = "sorted"
     BINARY = "binary"
     NEAR = "near"
 
 
-SQUARE_KINDS = frozenset({Kind.SPD, Kind.SYMMETRIC, Kind.LOWER})
+SYMMETRIC_KINDS = frozenset({Kind.SPD, Kind.SYMMETRIC})
+SQUARE_KINDS = frozenset({*SYMMETRIC_KINDS, Kind.LOWER, Kind.ORTHOGONAL, Kind.INVERTIBLE})

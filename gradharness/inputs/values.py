@@ -8,13 +8,19 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from gradharness.inputs import kinds
+from gradharness.inputs.extreme_values import extreme, extreme_index
 from gradharness.inputs.specs import IndexSpec, MaskSpec, TensorSpec
-from gradharness.inputs.styles import SQUARE_KINDS, CotangentStyle, Kind, Style
+from gradharness.inputs.styles import SPECIAL_STYLES, SQUARE_KINDS, CotangentStyle, Kind, Style
 
 Sizes = Sequence[int]
 # Bits of a drawn number: few enough that x ± h·v is exact in float64, and that float32 holds the number itself.
 BITS = 16
 _SIMPLE = torch.tensor([0.5, -0.5, 1.0, -1.0, 1.5, -1.5, 2.0, -2.0], dtype=torch.float64)
+# Of the elements of a mask that are true.
+_SHARES = {
+    Style.SIMPLE: 1.0, Style.TINY: 0.1, Style.ZEROS: 0.1, Style.LARGE: 0.9, Style.BLANK: 0.0, Style.HUGE: 1.0,
+}  # fmt: skip
 _INTEGERS = torch.tensor([-2.0, -1.0, 0.0, 1.0, 2.0, 3.0], dtype=torch.float64)
 
 
@@ -36,21 +42,23 @@ def draw_tensor(spec: TensorSpec, sizes: Sizes, style: Style, g: torch.Generator
     Args:
         spec: Region and structure.
         sizes: The shape.
-        style: Kind of elements.
+        style: Kind of elements; a special one where the tensor's structure leaves it free, else a normal one.
         g: Source of randomness.
     """
+    if style in SPECIAL_STYLES and spec.kind not in (Kind.PLAIN, Kind.SORTED):
+        style = Style.NORMAL
     if spec.complex:
         real = _plain(spec, sizes, style, g)
         return torch.complex(real, _plain(spec, sizes, style, g))
     if spec.kind in SQUARE_KINDS and len(sizes) >= 2 and sizes[-1] == sizes[-2]:
         return _square(spec, sizes, style, g)
-    if spec.kind is Kind.UNIT_SUM:
-        return _unit_sum(sizes, style, g)
-    if spec.kind is Kind.BINARY:
-        return torch.randint(0, 2, tuple(sizes), generator=g).double()
+    if spec.kind in (Kind.UNIT_SUM, Kind.BINARY):
+        return _unit_sum(sizes, style, g) if spec.kind is Kind.UNIT_SUM else _binary(sizes, g)
     if spec.kind is Kind.NEAR and spec.center is not None:
         return _near(spec.center, sizes, style, g)
     values = _plain(spec, sizes, style, g)
+    if spec.kind is Kind.UNIT:
+        return kinds.unit(values)
     return values.sort(-1).values if spec.kind is Kind.SORTED and sizes else values
 
 
@@ -63,6 +71,8 @@ def draw_index(spec: IndexSpec, sizes: Sizes, upper: int, style: Style, g: torch
         t = t[:count]
     elif style is Style.SIMPLE:
         t = torch.arange(count) % span
+    elif (ends := extreme_index(count, span, style, g)) is not None:
+        t = ends
     else:
         t = torch.randint(0, max(1, span // 2) if style is Style.TIES else span, (count,), generator=g)
     if spec.cover and count >= span and not spec.unique:
@@ -75,9 +85,10 @@ def draw_index(spec: IndexSpec, sizes: Sizes, upper: int, style: Style, g: torch
 
 
 def draw_mask(spec: MaskSpec, sizes: Sizes, style: Style, g: torch.Generator) -> torch.Tensor:
-    """Truth values: all true when simple, else about half (or a tenth) of them."""
-    share = {Style.SIMPLE: 1.0, Style.TINY: 0.1, Style.ZEROS: 0.1, Style.LARGE: 0.9}.get(style, 0.5)
-    t = torch.rand(tuple(sizes), generator=g) < share
+    """Truth values: all true when simple, none when blank, else about half (or a tenth) of them."""
+    t = torch.rand(tuple(sizes), generator=g) < _SHARES.get(style, 0.5)
+    if style is Style.BLANK_ROW and len(sizes) > 1 and t.numel():
+        t[torch.randint(0, sizes[0], (), generator=g)] = False
     if spec.nonempty and sizes and sizes[-1] > 0:
         chosen = torch.randint(0, sizes[-1], (*sizes[:-1], 1), generator=g)
         t = t.scatter(-1, chosen, torch.ones_like(chosen, dtype=torch.bool))
@@ -113,6 +124,9 @@ def signed(sizes: Sizes, g: torch.Generator) -> torch.Tensor:
 
 
 def _plain(spec: TensorSpec, sizes: Sizes, style: Style, g: torch.Generator) -> torch.Tensor:
+    if style in SPECIAL_STYLES:
+        values = extreme(_plain(spec, sizes, Style.NORMAL, g), style, (spec.low, spec.high), g)
+        return values if (spec.low, spec.high) == (None, None) else short(values)
     if spec.low is not None and spec.high is not None:
         return _between(spec.low, spec.high, sizes, style, g)
     values = _free(sizes, style, g) * spec.scale
@@ -197,6 +211,10 @@ def _between(low: float, high: float, sizes: Sizes, style: Style, g: torch.Gener
 
 def _square(spec: TensorSpec, sizes: Sizes, style: Style, g: torch.Generator) -> torch.Tensor:
     n = sizes[-1]
+    if spec.kind is Kind.ORTHOGONAL:
+        return kinds.orthogonal(sizes, style, g)
+    if spec.kind is Kind.INVERTIBLE:
+        return short(kinds.invertible(sizes, style, g), 24) * spec.scale
     values = _free(sizes, style, g) * spec.scale
     if spec.kind is Kind.SYMMETRIC:
         return values.tril() + values.tril(-1).mT
@@ -208,6 +226,10 @@ def _square(spec: TensorSpec, sizes: Sizes, style: Style, g: torch.Generator) ->
     ridge = short(root.square().mean().reshape(()), 2) * 0.5 if values.numel() else root.new_ones(())
     product = root @ root.mT / max(1, n)
     return short((product + product.mT) / 2) + torch.eye(n, dtype=torch.float64) * (ridge + spec.scale * 2.0**-6)
+
+
+def _binary(sizes: Sizes, g: torch.Generator) -> torch.Tensor:
+    return torch.randint(0, 2, tuple(sizes), generator=g).double()
 
 
 def _unit_sum(sizes: Sizes, style: Style, g: torch.Generator) -> torch.Tensor:

@@ -132,6 +132,27 @@ class RawReturn:
     written: tuple[str, ...] = ()
 
 
+class Session(Protocol):
+    """One object of a manual class, to be used several times."""
+
+    @property
+    def fixed(self) -> tuple[int, ...]:
+        """Numbers of the leaves that are the object's own state: they stay what they were when it was made."""
+        ...
+
+    def linearize(self, primals: Primals) -> Linearization:
+        """Runs the object's forward; the pullback runs its backward, and gives what the object holds afterwards."""
+        ...
+
+    def lists_calls(self, primals: Primals) -> bool:
+        """Whether a fresh object of this kind keeps what forward saves in a list, with one entry after one call."""
+        ...
+
+    def clear(self) -> bool:
+        """Calls the object's own ``zero_grad``; False if it has none."""
+        ...
+
+
 class Subject(Protocol):
     """Adapter of some code under test.
 
@@ -167,6 +188,10 @@ class Subject(Protocol):
         Returns:
             The outputs that require grad, in order.
         """
+        ...
+
+    def session(self, primals: Primals) -> Session | None:
+        """An object with the state of these primals, to be used several times; None where no object is kept."""
         ...
 
     def raw_returns(self, primals: Primals, cotangents: Sequence[torch.Tensor]) -> tuple[RawReturn, ...]:

@@ -40,6 +40,7 @@ class Fault(StrEnum):
     OUTPUTS_CROSSED = "outputs' cotangents crossed"
     TRANSPOSED = "transposed"
     MISSING_CONJUGATE = "missing conjugate"
+    WRONG_FOR_COMPLEX = "wrong for complex numbers"
     MISSING_REDUCTION = "missing reduction"
     SWAPPED_GRADIENTS = "other argument's gradient"
     WRONG_REGION = "wrong in a region"
@@ -47,6 +48,9 @@ class Fault(StrEnum):
     WRONG_FOR_ARGUMENT = "wrong for some values of an argument"
     WRONG_ELEMENTS = "wrong elements"
     NON_FINITE = "not finite"
+    WRONG_AT_EXTREME = "wrong at an extreme value"
+    PRECISION_LOST = "precision lost"
+    LOW_INTERNALS = "computed in a lower precision"
     WRONG_SHAPE = "wrong shape"
     WRONG_DTYPE = "wrong dtype"
     WRONG_DEVICE = "wrong device"
@@ -55,9 +59,25 @@ class Fault(StrEnum):
     UNEXPECTED_GRADIENT = "gradient for an input that has none"
     WRITES_INPUT = "writes into its inputs"
     WRONG_FORWARD = "wrong forward"
+    SECOND_ORDER = "wrong second derivative"
+    WRONG_JVP = "wrong forward-mode derivative"
+    WRONG_VMAP = "wrong under vmap"
+    WRONG_TRANSFORM = "wrong under a transform"
+    HIDDEN_TENSOR = "tensor hidden from saved-tensor hooks"
+    CUSTOM_OP = "custom op's registration"
     FORWARD_RAISES = "forward raises"
     BACKWARD_RAISES = "backward raises"
     DISCONNECTED = "output not connected to its inputs"
+    STALE_STATE = "state of another call"
+    OVERWRITTEN = "result overwritten by a later call"
+    NOT_ACCUMULATED = "not accumulated"
+    LAYOUT = "depends on the layout"
+    WRONG_SUBSET = "depends on what else is asked for"
+    NOT_DETERMINISTIC = "not deterministic"
+    REFERENCE_CYCLE = "reference cycle"
+    MEMORY_GROWTH = "memory grows from call to call"
+    GLOBAL_STATE = "changes global state"
+    UNNOTICED_EDIT = "in-place edit goes unnoticed"
     REFERENCE_SUSPECT = "the reference is the suspect"
     UNKNOWN = "unknown"
 
@@ -77,8 +97,10 @@ class Discrepancy:
         detail: The particulars, in words, where they are plain from the measurement itself.
         steps: Lines of Python that show the fault, where a plain backward does not: they stand in the reproducer in
             place of its comparison, and end in ``sys.exit``. They may use ``arguments`` (a dict), ``leaves``,
-            ``cotangents``, ``call_subject(*arguments)``, ``gradients(*arguments, leaves, cotangents)`` and
-            ``tensors(outputs)``.
+            ``cotangents``, ``call_subject(*arguments)``, ``gradients(*arguments, leaves, cotangents)``,
+            ``tensors(outputs)`` and ``start(arguments, leaves)``, which runs forward and returns a function of the
+            cotangents that runs backward; of a manual class it has that object as ``obj``, and a third argument of
+            ``start`` uses it again.
     """
 
     label: str
@@ -192,6 +214,7 @@ class CheckResult:
         undecided: Examined cases without a decision.
         seconds: Wall time of the check.
         inside: Part of ``seconds`` spent inside the subject's and the reference's own calls.
+        calls: How many of these calls there were.
         reason: Why it was skipped or is undecided.
     """
 
@@ -206,6 +229,7 @@ class CheckResult:
     undecided: int = 0
     seconds: float = 0.0
     inside: float = 0.0
+    calls: int = 0
     reason: str = ""
 
 

@@ -68,6 +68,8 @@ class Rounded(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _moved(self, value: object) -> object:
         if not isinstance(value, torch.Tensor) or not (value.is_floating_point() or value.is_complex()):
             return value
+        if value._is_zerotensor():  # has no memory, and does not survive that its bits are looked at
+            return value
         self._count += 1
         return moved_by_value(value, 8191 * self._pattern + self._count, step=0.5)
 

@@ -140,6 +140,7 @@ def _result(result: CheckResult) -> ResultRecord:
         undecided=result.undecided,
         seconds=codec.number(result.seconds),
         inside=codec.number(result.inside),
+        calls=result.calls,
         reason=result.reason,
     )
 
@@ -206,6 +207,7 @@ def _unresult(record: ResultRecord) -> CheckResult:
         undecided=record.undecided,
         seconds=float(record.seconds),
         inside=float(record.inside),
+        calls=record.calls,
         reason=record.reason,
     )
 

@@ -27,6 +27,12 @@ AUTOGRAD = (
 )
 
 
+START = (
+    "outputs = [t for t in tensors(call_subject(*arguments.values())) if t.requires_grad]",
+    "return lambda w: torch.autograd.grad(outputs, leaves, w, retain_graph=True, allow_unused=True)",
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubjectSource:
     """How a script gets at the subject.
@@ -37,11 +43,14 @@ class SubjectSource:
         call: An expression in the arguments' names (a dot in a name becomes ``_``) that gives the outputs.
         pullback: Body of a function of the arguments, ``leaves`` and ``cotangents`` that returns one gradient for each
             active argument; empty for ``torch.autograd.grad``.
+        start: Body of a function of ``arguments`` (a dict), ``leaves`` and ``obj`` (None for a fresh one) that runs
+            forward and returns a function of the cotangents that runs backward; empty for ``torch.autograd.grad``.
     """
 
     import_lines: tuple[str, ...]
     call: str
     pullback: tuple[str, ...] = ()
+    start: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +109,7 @@ def script(source: SubjectSource, failure: Failure) -> str:
         f"def gradients({', '.join(filter(None, [parameters, 'leaves', 'cotangents']))}):",
         *(f"    {line}" for line in pullback),
         *_tensors(source, failure),
+        *_start(source, failure),
         "arguments = {",
         *(f"    {name!r}: {literal(value)}," for name, value in failure.arguments),
         "}",
@@ -116,6 +126,7 @@ def source_of(function: object, names: Sequence[str]) -> SubjectSource:
     The import is empty where there is none: a lambda, a local function, a notebook.
     """
     target = inspect.unwrap(function) if callable(function) else function
+    target = getattr(target, "_init_fn", target)  # what a custom op was made of, and is named after
     owner = getattr(target, "__self__", None)
     target = owner if isinstance(owner, type) else target
     root, *rest = getattr(target, "__qualname__", "<unknown>").split(".")
@@ -166,6 +177,13 @@ def _tensors(source: SubjectSource, failure: Failure) -> tuple[str, ...]:
         "    items = value.values() if isinstance(value, dict) else value if isinstance(value, (tuple, list)) else ()",
         "    return [value] if isinstance(value, torch.Tensor) else [t for item in items for t in tensors(item)]",
     )
+
+
+def _start(source: SubjectSource, failure: Failure) -> tuple[str, ...]:
+    """A helper that runs forward now and backward later, where steps ask for it."""
+    if not any("start(" in line for line in failure.steps):
+        return ()
+    return ("def start(arguments, leaves, obj=None):", *(f"    {line}" for line in source.start or START))
 
 
 def _comparison(failure: Failure) -> list[str]:

@@ -55,6 +55,7 @@ class ResultRecord(msgspec.Struct, kw_only=True):
     undecided: int
     seconds: float | str
     inside: float | str
+    calls: int
     reason: str
 
 

@@ -61,6 +61,10 @@ def _pair_source(subject: PairSubject, names: list[str], witness: Witness) -> Su
         import_lines=tuple(dict.fromkeys(imported)),
         call=forward.call,
         pullback=(*pullback, f"return [returned[i] for i in ({chosen},)]"),
+        start=(
+            "call_subject(*arguments.values())",
+            "return lambda w: gradients(*arguments.values(), leaves, w)",
+        ),
     )
 
 
@@ -93,6 +97,16 @@ def _manual_source(subject: ManualSubject, witness: Witness) -> SubjectSource:
             backward,
             "found = subject_gradients(obj)",
             f"return [{places}]",
+        ),
+        start=(
+            "plain = [v.detach() if isinstance(v, torch.Tensor) else v for v in arguments.values()]",
+            f"{', '.join(names)}, = plain",
+            *("if obj is None:", *(f"    {line}" for line in run[:-1])),
+            run[-1],
+            "def pull(cotangents):",
+            *(f"    {line}" for line in (backward, "found = subject_gradients(obj)", f"return [{places}]")),
+            "pull.obj = obj",
+            "return pull",
         ),
     )
 

@@ -19,8 +19,8 @@ from gradharness.model.subject import Primals, RawInput, RawReturn, TensorMeta
 Node: TypeAlias = Any  # torch's stubs do not describe graph nodes
 
 
-def custom_nodes(outputs: Sequence[torch.Tensor]) -> tuple[Node, ...]:
-    """All Python nodes reachable from some outputs, nearest first."""
+def graph_nodes(outputs: Sequence[torch.Tensor]) -> tuple[Node, ...]:
+    """All nodes reachable from some outputs, nearest first."""
     queue: list[Node] = [t.grad_fn for t in outputs if t.grad_fn is not None]
     seen: set[int] = set()
     found: list[Node] = []
@@ -28,10 +28,14 @@ def custom_nodes(outputs: Sequence[torch.Tensor]) -> tuple[Node, ...]:
         if id(node) in seen:
             continue
         seen.add(id(node))
-        if isinstance(node, BackwardCFunction):
-            found.append(node)
+        found.append(node)
         queue.extend(parent for parent, _ in node.next_functions if parent is not None)
     return tuple(found)
+
+
+def custom_nodes(outputs: Sequence[torch.Tensor]) -> tuple[Node, ...]:
+    """All Python nodes reachable from some outputs, nearest first."""
+    return tuple(node for node in graph_nodes(outputs) if isinstance(node, BackwardCFunction))
 
 
 def function_class(node: Node) -> type[Function]:

@@ -72,6 +72,9 @@ class FunctionSubject:
             value = call_forward(self.function, primals.arguments(leaves))
         return tuple(t for t in tensor_outputs(value, self.name)[0] if t.requires_grad)
 
+    def session(self, primals: Primals) -> None:
+        """Every call makes its own node."""
+
     def raw_returns(self, primals: Primals, cotangents: Sequence[torch.Tensor]) -> tuple[RawReturn, ...]:
         """What each Function's backward returns; one for autograd as a whole if there is no Function."""
         leaves = attached(primals.leaves)
@@ -107,4 +110,5 @@ def function_subject(function: Callable[..., object] | type[Function], name: str
     owner = getattr(function, "__self__", None)
     if isinstance(owner, type) and issubclass(owner, Function):
         return FunctionSubject(name or owner.__name__, function)
-    return FunctionSubject(name or getattr(function, "__name__", None) or type(function).__name__, function)
+    known = getattr(function, "__name__", None) or getattr(function, "_qualname", None)  # the latter is a custom op's
+    return FunctionSubject(name or known or type(function).__name__, function)

@@ -64,6 +64,9 @@ class PairSubject:
     def traced(self, primals: Primals, leaves: Tensors) -> None:
         """Autograd has no part in this."""
 
+    def session(self, primals: Primals) -> None:
+        """There is no object."""
+
     def raw_returns(self, primals: Primals, cotangents: Sequence[torch.Tensor]) -> tuple[RawReturn, ...]:
         """What the vjp returns."""
         outputs = self.outputs(primals)

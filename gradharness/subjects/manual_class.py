@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from gradharness.model.subject import (
     Primals,
     RawInput,
     RawReturn,
+    Session,
     Subject,
     TensorMeta,
     Tensors,
@@ -71,14 +73,34 @@ class ManualSubject:
     def linearize(self, primals: Primals) -> Linearization:
         """Runs forward on a fresh object; the pullback runs its backward and collects what it left."""
         detached = primals.at([leaf.detach() for leaf in primals.leaves])
-        obj, raw, value = self._run(detached)
+        return self._linearization(detached, *self._run(detached))
+
+    def session(self, primals: Primals) -> Session:
+        """One object, with these primals for its state."""
+        first = len(primals.values) - len(self.state)
+        fixed = tuple(i for i, path in enumerate(primals.active) if int(path[0]) >= first)
+        return _ObjectSession(self, self._made(self._split(primals.values)[2]), fixed)
+
+    def linearize_on(self, obj: object, primals: Primals) -> Linearization:
+        """As ``linearize``, on an object that is there already, whose state is left alone."""
+        detached = primals.at([leaf.detach() for leaf in primals.leaves])
+        return self._linearization(detached, *self._run_on(obj, detached.values))
+
+    def lists_calls(self, primals: Primals) -> bool:
+        """Whether forward leaves a list with a single entry, which holds tensors, where there was none before."""
+        obj = self._made(self._split(primals.values)[2])
+        before = _single_entries(obj)
+        self._run_on(obj, primals.values)
+        return bool(_single_entries(obj) - before)
+
+    def _linearization(self, primals: Primals, obj: object, raw: object, value: object) -> Linearization:
         outputs, labels = tensor_outputs(value, self.name)
         outputs = tuple(t.detach() for t in outputs)
         differentiable = tuple(i for i, t in enumerate(outputs) if t.is_floating_point() or t.is_complex())
 
         def pullback(cotangents: Sequence[torch.Tensor]) -> Gradients:
-            left = self._collect(obj, raw, detached, cotangents)
-            return tuple(self._one(left, detached, path) for path in primals.active)
+            left = self._collect(obj, raw, primals, cotangents)
+            return tuple(self._one(left, primals, path) for path in primals.active)
 
         return Linearization(outputs, labels, differentiable, pullback)
 
@@ -122,10 +144,17 @@ class ManualSubject:
 
     def _call(self, values: Sequence[object]) -> tuple[object, object, object]:
         """A fresh object, what its forward returned, and the value that is differentiated."""
-        arguments, targets, states = self._split(values)
+        return self._run_on(self._made(self._split(values)[2]), values)
+
+    def _made(self, states: Sequence[object]) -> object:
+        """A fresh object with this state."""
         obj = call_forward(self.build, ())
         for attribute, value in zip(self.state, states, strict=True):
             set_state(obj, attribute, value)
+        return obj
+
+    def _run_on(self, obj: object, values: Sequence[object]) -> tuple[object, object, object]:
+        arguments, targets, _ = self._split(values)
         if isinstance(self.forward, str):
             raw = call_forward(method(obj, self.forward), arguments)
         else:
@@ -165,6 +194,43 @@ class ManualSubject:
         return value.detach() if isinstance(value, torch.Tensor) else None
 
 
+@dataclass(frozen=True, slots=True)
+class _ObjectSession:
+    """One object of a manual class, used again and again."""
+
+    subject: ManualSubject
+    obj: object
+    fixed: tuple[int, ...]
+
+    def linearize(self, primals: Primals) -> Linearization:
+        return self.subject.linearize_on(self.obj, primals)
+
+    def lists_calls(self, primals: Primals) -> bool:
+        return self.subject.lists_calls(primals)
+
+    def clear(self) -> bool:
+        clear = getattr(self.obj, "zero_grad", None)
+        inherited = getattr(clear, "__func__", None) is torch.nn.Module.zero_grad  # clears .grad and nothing else
+        if not callable(clear) or inherited or _required(clear):
+            return False
+        call_backward(clear, ())
+        return True
+
+
+def _single_entries(obj: object) -> set[str]:
+    """Attributes that are lists (or deques) of one entry with tensors in it."""
+    found = getattr(obj, "__dict__", {}).items()
+    lists = ((name, value) for name, value in found if isinstance(value, (list, deque)) and len(value) == 1)
+    return {name for name, value in lists if tree.tensor_paths(value[0])}
+
+
+def _required(function: Callable[..., object]) -> bool:
+    """Whether it cannot be called without arguments."""
+    plain = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = inspect.signature(function).parameters.values()
+    return any(p.default is p.empty and p.kind in plain for p in parameters)
+
+
 def method(obj: object, name: str) -> Callable[..., object]:
     """A method by its name.
 
@@ -194,7 +260,7 @@ def set_state(obj: object, attribute: str, value: object) -> None:
     if isinstance(getattr(obj, last), torch.nn.Parameter) and isinstance(value, torch.Tensor):
         value = torch.nn.Parameter(value.detach(), requires_grad=False) if not value.requires_grad else value
         if not isinstance(value, torch.nn.Parameter):  # an attached leaf: kept as it is, so that autograd sees it
-            obj._parameters.pop(last, None)  # type: ignore[attr-defined]
+            getattr(obj, "_parameters", {}).pop(last, None)
     setattr(obj, last, value)
 
 

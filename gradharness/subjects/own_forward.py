@@ -102,8 +102,16 @@ class OwnForward:
             if self._classes == before:
                 return linearization
 
-    def traced(self, primals: Primals, leaves: Tensors) -> None:
-        """Autograd has no part in this."""
+    def traced(self, primals: Primals, leaves: Tensors) -> Tensors | None:
+        """The outputs of one Function's raw forward, with the graph of its own ops; None for anything else."""
+        if self._alone is None or _linearized(self._alone, primals, self.name) is None:
+            return None
+        run: _Run = call_forward(_raw, (self._alone, primals.arguments(leaves)))  # type: ignore[assignment]
+        parts = [part for i, part in enumerate(_parts(run.value)) if i not in run.marked]
+        return tuple(part for part in parts if isinstance(part, torch.Tensor) and part.requires_grad)
+
+    def session(self, primals: Primals) -> None:
+        """Every call makes its own graph."""
 
     def raw_returns(self, primals: Primals, cotangents: Sequence[torch.Tensor]) -> tuple[RawReturn, ...]:
         """There is no hand-written backward here."""

@@ -16,9 +16,13 @@ def attached(leaves: Sequence[torch.Tensor]) -> Tensors:
 
 
 def vector_jacobian(
-    outputs: Sequence[torch.Tensor], leaves: Sequence[torch.Tensor], cotangents: Sequence[torch.Tensor]
+    outputs: Sequence[torch.Tensor],
+    leaves: Sequence[torch.Tensor],
+    cotangents: Sequence[torch.Tensor],
+    *,
+    retain: bool = False,
 ) -> Gradients:
-    """``torch.autograd.grad`` with None for what is not connected.
+    """``torch.autograd.grad`` with None for what is not connected; the graph is kept for another backward on demand.
 
     Raises:
         BackwardRaised: If a backward raises, or autograd refuses what it returned.
@@ -27,7 +31,7 @@ def vector_jacobian(
         return (None,) * len(leaves)
 
     def run() -> Gradients:
-        return torch.autograd.grad(outputs, leaves, cotangents, allow_unused=True)
+        return torch.autograd.grad(outputs, leaves, cotangents, retain_graph=retain, allow_unused=True)
 
     gradients: Gradients = call_backward(run, ())  # type: ignore[assignment]
     return gradients

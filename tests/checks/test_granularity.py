@@ -50,3 +50,11 @@ def test_a_zero_gradient_behind_cancellation_is_not_excused():
     wrong = function(lambda x: (x * x + 1e6) - 1e6, lambda x, g: 0 * g)
     report = check(wrong, at(1.37, -0.71, 3.0)(), checks=("vjp",), seed=0)
     assert report.verdict is Verdict.FAIL, report
+
+
+@pytest.mark.parametrize("name", ["gelu", "ndtr"])
+def test_a_slope_below_the_rounding_of_a_unit_is_no_alarm(name):
+    """1 + erf(x) rounds to zero at x = -17, where its slope is 1e-65."""
+    subject = {"gelu": torch.nn.functional.gelu, "ndtr": torch.special.ndtr}[name]
+    report = check(subject, at(-17.27)(), checks=("vjp",), seed=0)
+    assert report.verdict is not Verdict.FAIL, report

@@ -24,7 +24,7 @@ from gradharness.inputs.specs import (
     tensor,
 )
 from gradharness.inputs.strategies import recipes
-from gradharness.inputs.styles import CotangentStyle, Kind, Style
+from gradharness.inputs.styles import ORDINARY_STYLES, CotangentStyle, Kind, Style
 
 LINEAR = declared_domain({"x": tensor("n d"), "w": tensor("k d"), "b": tensor("#k")})
 RICH = declared_domain(
@@ -94,7 +94,7 @@ def test_every_style_is_short_finite_and_in_range(style, low, high):
         assert torch.isfinite(x).all()
         assert low is None or bool((x > low).all())
         assert high is None or bool((x < high).all())
-        assert torch.equal(x, x.float().double())
+        assert style is Style.MINUTE or torch.equal(x, x.float().double())
 
 
 def test_styles_do_what_they_say():
@@ -185,7 +185,7 @@ def test_every_row_of_a_nonempty_mask_has_a_true():
         assert realize(domain, Recipe(sizes=(("n", 9),), seed=seed, style=Style.ZEROS)).values[1].any(-1).all()
 
 
-@given(st.integers(0, 2**32 - 1), st.sampled_from(list(Style)))
+@given(st.integers(0, 2**32 - 1), st.sampled_from(ORDINARY_STYLES))
 @settings(max_examples=60, deadline=None, database=None)
 def test_directions_are_signed_and_never_small(seed, style):
     recipe = Recipe(sizes=(("n", 6), ("d", 5), ("k", 1)), seed=seed, style=style)

@@ -43,6 +43,9 @@ class Plain:
     def traced(self, primals: Primals, leaves: Tensors) -> None:
         raise NotImplementedError
 
+    def session(self, primals: Primals) -> None:
+        raise NotImplementedError
+
     def raw_returns(self, primals: Primals, cotangents: Sequence[Tensor]) -> tuple[RawReturn, ...]:
         raise NotImplementedError
 

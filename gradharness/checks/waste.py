@@ -1,0 +1,100 @@
+"""Gradients that a backward computes although nobody asked for them: measured in elements, not in time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from gradharness.checks.base import Setting
+from gradharness.errors import SubjectError
+from gradharness.model.case import Case
+from gradharness.model.subject import RawReturn
+from gradharness.model.verdict import Discrepancy, Fault
+
+# After a node's backward its hook sees every gradient, and an input that needs none has no edge.
+_STEPS = """
+outputs = [t for t in tensors(call_subject(*arguments.values())) if t.requires_grad]
+nodes, wasted = [t.grad_fn for t in outputs if t.grad_fn is not None], []
+for node in nodes:
+    edges = [parent is not None for parent, _ in node.next_functions]
+    nodes += [parent for parent, _ in node.next_functions if parent is not None and parent not in nodes]
+    if isinstance(node, torch.autograd.function.BackwardCFunction):
+        node.register_hook(lambda given, _, edges=edges: wasted.extend(
+            tuple(g.shape) for g, needed in zip(given, edges) if g is not None and not needed))
+torch.autograd.grad(outputs, leaves, cotangents, allow_unused=True)
+print('gradients that nobody asked for, by shape:', wasted)
+sys.exit(int(bool(wasted)))
+""".strip()
+
+
+def wasted(setting: Setting, case: Case, there: Case) -> Iterator[Discrepancy]:
+    """A warning for each input whose gradient came although only others were asked for.
+
+    A gradient that is the cotangent itself, or shares its memory with one that was asked for, costs nothing.
+
+    Args:
+        setting: With the subject.
+        case: All inputs require grad here: it gives the inputs' names.
+        there: The same with fewer leaves.
+    """
+    try:
+        returns = setting.subject.raw_returns(there.primals, there.cotangents)
+    except SubjectError:
+        return
+    if not any(_unasked(r, there.cotangents) for r in returns):
+        return
+    named = _names(setting, case)
+    elements = sum(v.numel() for r in returns for v in r.returned if isinstance(v, torch.Tensor))
+    only = " and ".join(f"`{label}`" for label in there.primals.labels)
+    for place, returned in enumerate(returns):
+        for number, value in _unasked(returned, there.cotangents):
+            label = named.get((place, returned.place, number))
+            if label is None or not elements:
+                continue
+            share = 100 * value.numel() / elements
+            detail = (
+                f"{returned.place} computes a gradient for `{label}` when only {only} requires one: {value.numel()} of "
+                f"{elements} elements that it returns ({_percent(share)}) are thrown away; ctx.needs_input_grad tells"
+            )
+            steps = tuple(_STEPS.splitlines())
+            yield Discrepancy(label=label, got=value, fault=Fault.UNEXPECTED_GRADIENT, detail=detail, steps=steps)
+
+
+def _unasked(returned: RawReturn, cotangents: Sequence[torch.Tensor]) -> list[tuple[int, torch.Tensor]]:
+    """(number of the input, gradient) of each that was not asked for and cost something."""
+    needed = [
+        value
+        for given, value in zip(returned.inputs, returned.returned, strict=False)
+        if given.needed and isinstance(value, torch.Tensor)
+    ]
+    found = []
+    for number, (given, value) in enumerate(zip(returned.inputs, returned.returned, strict=False)):
+        if not given.needed and isinstance(value, torch.Tensor) and not _free(value, (*needed, *cotangents)):
+            found.append((number, value))
+    return found
+
+
+def _free(value: torch.Tensor, others: Sequence[torch.Tensor]) -> bool:
+    if value.layout is not torch.strided or not value.numel():
+        return True
+    return any(
+        value.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
+        or (value.shape == other.shape and torch.equal(value, other.to(value.dtype)))
+        for other in others
+        if other.layout is torch.strided and other.device == value.device
+    )
+
+
+def _names(setting: Setting, case: Case) -> dict[tuple[int, str, int], str]:
+    """How reports call each input of each hand-written backward, where it is one of the subject's own."""
+    return {
+        (place, returned.place, number): given.label
+        for place, returned in enumerate(setting.subject.raw_returns(case.primals, case.cotangents))
+        for number, given in enumerate(returned.inputs)
+        if given.needed and given.label in case.primals.labels
+    }
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0f} %" if share >= 1 else "less than 1 %"
