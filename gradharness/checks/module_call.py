@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -15,7 +15,9 @@ from gradharness.judge import rule
 from gradharness.model.case import Case
 from gradharness.model.subject import Tensors
 from gradharness.model.verdict import Discrepancy, Fault
+from gradharness.numerics import tree
 from gradharness.subjects.calls import call_forward, tensor_outputs
+from gradharness.subjects.module_parameters import WithParameters
 from gradharness.subjects.transformed import AnyCallable, is_random
 
 _MOVED = 1 + 2.0**-5
@@ -27,13 +29,17 @@ _WORDS = (
 
 def functional(setting: Setting, case: Case, function: AnyCallable) -> Iterator[tuple[bool, Discrepancy]]:
     """Outputs for parameters moved by a few per cent; nothing is asked of what is no module, or draws at random."""
-    if not isinstance(function, torch.nn.Module) or is_random(setting.subject):
+    values = case.primals.arguments(case.primals.leaves)
+    module: object = function
+    if isinstance(function, WithParameters):
+        module, values = function.module, values[: function.count]
+    if not isinstance(module, torch.nn.Module) or is_random(setting.subject):
         return
-    moved = {name: p.detach() * _MOVED for name, p in function.named_parameters()}
+    moved = {name: p.detach() * _MOVED for name, p in module.named_parameters()}
     if not moved:
         return
     try:
-        got, expected = _swapped(function, case, moved), _written(function, case, moved)
+        got, expected = _swapped(module, values, moved), _written(module, values, moved)
     except GradharnessError:  # the module does not run with these parameters, or cannot be copied
         return
     noise = forward_roundoff(setting.subject, case.primals, case.outputs)
@@ -45,9 +51,9 @@ def functional(setting: Setting, case: Case, function: AnyCallable) -> Iterator[
                 yield True, Discrepancy(label=label, excess=ruling.excess, fault=fault, detail=_WORDS)
 
 
-def _swapped(module: torch.nn.Module, case: Case, moved: dict[str, torch.Tensor]) -> Tensors:
+def _swapped(module: torch.nn.Module, values: Sequence[object], moved: dict[str, torch.Tensor]) -> Tensors:
     state = {**moved, **{name: b.detach().clone() for name, b in module.named_buffers()}}
-    arguments = case.primals.arguments([x.clone() for x in case.primals.leaves])
+    arguments = tree.map_tensors(torch.clone, tuple(values))
 
     def call() -> object:
         with torch.no_grad():
@@ -56,8 +62,8 @@ def _swapped(module: torch.nn.Module, case: Case, moved: dict[str, torch.Tensor]
     return tensor_outputs(call_forward(call, ()), "module")[0]
 
 
-def _written(module: torch.nn.Module, case: Case, moved: dict[str, torch.Tensor]) -> Tensors:
-    arguments = case.primals.arguments([x.clone() for x in case.primals.leaves])
+def _written(module: torch.nn.Module, values: Sequence[object], moved: dict[str, torch.Tensor]) -> Tensors:
+    arguments = tree.map_tensors(torch.clone, tuple(values))
 
     def call() -> object:
         twin = copy.deepcopy(module)

@@ -13,6 +13,7 @@ from gradharness.model.subject import RawReturn
 from gradharness.model.verdict import Discrepancy, Fault
 
 # After a node's backward its hook sees every gradient, and an input that needs none has no edge.
+_WORTH_TELLING = 10.0  # % of the returned elements; a bias beside a weight is not
 _STEPS = """
 outputs = [t for t in tensors(call_subject(*arguments.values())) if t.requires_grad]
 nodes, wasted = [t.grad_fn for t in outputs if t.grad_fn is not None], []
@@ -53,6 +54,8 @@ def wasted(setting: Setting, case: Case, there: Case) -> Iterator[Discrepancy]:
             if label is None or not elements:
                 continue
             share = 100 * value.numel() / elements
+            if share < _WORTH_TELLING:
+                continue
             detail = (
                 f"{returned.place} computes a gradient for `{label}` when only {only} requires one: {value.numel()} of "
                 f"{elements} elements that it returns ({_percent(share)}) are thrown away; ctx.needs_input_grad tells"

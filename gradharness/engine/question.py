@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -11,7 +12,7 @@ import torch
 
 from gradharness.checks.surroundings import watched
 from gradharness.engine.names import argument_names, check_names, signature_names
-from gradharness.errors import OutputError, SpecError, SubjectError, UsageError, first_line
+from gradharness.errors import BackwardRaised, OutputError, SpecError, SubjectError, UsageError, first_line
 from gradharness.inputs.domain import Domain, declared_domain
 from gradharness.inputs.plain import trial_recipes
 from gradharness.inputs.probe import infer_domain
@@ -20,11 +21,15 @@ from gradharness.inputs.specs import as_spec, is_spec, specs_from_signature
 from gradharness.model.subject import Primals, Subject
 from gradharness.numerics import tree
 from gradharness.subjects import FunctionSubject, ManualSubject, as_subject
+from gradharness.subjects.custom_nodes import custom_nodes
+from gradharness.subjects.module_parameters import WithParameters, module_with_parameters
+from gradharness.subjects.reverse import attached
 
 AnySubject: TypeAlias = Callable[..., object] | Subject
 Inputs: TypeAlias = Sequence[object] | Mapping[str, object]
 
 _SELF_REFERENCE = "the reference is the subject itself: it proves nothing, and is not used"
+_PARAMETERS = "the module's parameters are not differentiated: {}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +69,11 @@ def ask(subject: AnySubject, inputs: Inputs | None, reference: AnySubject | None
         notes.append(_SELF_REFERENCE)
         other = None
     with watched():
+        if other is None:
+            adapted, inputs, left = _with_parameters(adapted, inputs)
+            notes += left
+        elif isinstance(adapted, FunctionSubject) and module_with_parameters(adapted.function) is not None:
+            notes.append(_PARAMETERS.format("a reference takes the inputs alone"))
         domain = _domain(adapted, other, inputs)
         domain, unclaimed = _claimed(adapted, domain)
         _same_outputs(adapted, other, domain)
@@ -76,6 +86,32 @@ def ask(subject: AnySubject, inputs: Inputs | None, reference: AnySubject | None
         broadcasts=broadcasts,
         notes=(*notes, *unclaimed),
     )
+
+
+def _with_parameters(subject: Subject, inputs: Any) -> tuple[Subject, Any, list[str]]:
+    """A module with example inputs as a function of its parameters too; the notes say where that cannot be."""
+    module = module_with_parameters(subject.function) if isinstance(subject, FunctionSubject) else None
+    if module is None:
+        return subject, inputs, []
+    examples = (inputs,) if isinstance(inputs, torch.Tensor) else inputs
+    if not isinstance(examples, (tuple, list)):
+        return subject, inputs, [_PARAMETERS.format("give example inputs, and they are")]
+    names = tuple(re.sub(r"\W", "_", name) for name in argument_names(subject, len(examples)))
+    whole = WithParameters(module, names)
+    if not any(isinstance(t, torch.Tensor) and t.requires_grad for _, t in tree.leaves(tuple(examples))):
+        examples = tree.map_tensors(_differentiated, tuple(examples))
+    extended = FunctionSubject(subject.name, whole)
+    everything = (*examples, *whole.examples())
+    try:
+        extended.outputs(_point(argument_names(extended, len(everything)), everything))
+    except (SubjectError, OutputError):
+        return subject, inputs, [_PARAMETERS.format("the module does not run under functional_call")]
+    return extended, everything, []
+
+
+def _differentiated(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor as a leaf, if it can be one: the parameters beside it are."""
+    return tensor.detach().requires_grad_(tensor.is_floating_point() or tensor.is_complex())
 
 
 def _same_code(reference: Subject, subject: Subject) -> bool:
@@ -170,12 +206,43 @@ def _inferred(subject: Subject, reference: Subject | None, names: Sequence[str],
             outputs = judge.outputs(_point(names, arguments))
         except (SubjectError, OutputError):
             return False
-        return all(bool(y.isfinite().all()) for y in outputs) and not _out_of_range(subject, _point(names, arguments))
+        point = _point(names, arguments)
+        finite = all(bool(y.isfinite().all()) for y in outputs)
+        return finite and not _out_of_range(subject, point) and not (plain and _breaks_later(judge, point))
 
     _runs(subject, _point(names, examples), f"the forward of {subject.name}", "inputs that it accepts")
     if reference is not None:
         _runs(reference, _point(names, examples), f"the reference {reference.name}", "one that accepts them")
+    plain = reference is not None or _is_plain(subject, _point(names, examples))
     return infer_domain(names, examples, accepts)
+
+
+def _is_plain(subject: Subject, point: Primals) -> bool:
+    """Whether the subject is made of torch's own operations, whose gradients are nobody's claim here."""
+    point = _active(point)
+    try:
+        outputs = subject.traced(point, attached(point.leaves))
+    except (SubjectError, OutputError):
+        return False
+    return outputs is not None and not custom_nodes(outputs)
+
+
+def _breaks_later(judge: Subject, point: Primals) -> bool:
+    """Whether a backward of torch's own rejects what its forward let pass: an index smaller than its source."""
+    try:
+        linearization = judge.linearize(_active(point))
+        linearization.pullback([torch.ones_like(y) for y in linearization.cotangent_like])
+    except BackwardRaised:
+        return True
+    except (SubjectError, OutputError):
+        return False
+    return False
+
+
+def _active(point: Primals) -> Primals:
+    """The point with every floating tensor in it as a leaf."""
+    tensors = [(p, leaf) for p, leaf in tree.leaves(point.values) if isinstance(leaf, torch.Tensor)]
+    return replace(point, active=tuple(p for p, leaf in tensors if leaf.is_floating_point()))
 
 
 def _point(names: tuple[str, ...], examples: Sequence[object]) -> Primals:
