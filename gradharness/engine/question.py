@@ -101,7 +101,7 @@ def _with_parameters(subject: Subject, inputs: Any) -> tuple[Subject, Any, list[
     if not any(isinstance(t, torch.Tensor) and t.requires_grad for _, t in tree.leaves(tuple(examples))):
         examples = tree.map_tensors(_differentiated, tuple(examples))
     extended = FunctionSubject(subject.name, whole)
-    everything = (*examples, *whole.examples())
+    everything = (*examples, *whole.examples(examples))
     try:
         extended.outputs(_point(argument_names(extended, len(everything)), everything))
     except (SubjectError, OutputError):

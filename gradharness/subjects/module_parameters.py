@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 
 import torch
 from torch.func import functional_call
@@ -29,10 +30,12 @@ class WithParameters:
         parameters = dict(zip(self.names, arguments[self.count :], strict=True))
         return functional_call(self.module, parameters, arguments[: self.count])  # type: ignore[arg-type]
 
-    def examples(self) -> tuple[torch.Tensor, ...]:
-        """The parameters' values, as leaves."""
+    def examples(self, inputs: Sequence[object]) -> tuple[torch.Tensor, ...]:
+        """The parameters' values as leaves, in the dtype of the first floating input: all are drawn in one anyway."""
         known = dict(self.module.named_parameters())
-        return tuple(known[name].detach().clone().requires_grad_() for name in self.names)
+        dtypes = [t.dtype for t in inputs if isinstance(t, torch.Tensor) and t.is_floating_point()]
+        values = (known[name].detach() for name in self.names)
+        return tuple(p.to(dtypes[0] if dtypes else p.dtype, copy=True).requires_grad_() for p in values)
 
 
 def _identifier(name: str) -> str:
