@@ -12,6 +12,7 @@ import math
 import torch
 
 from gradharness.checks.base import Check, Setting
+from gradharness.checks.beyond import beyond
 from gradharness.checks.converted import is_hand_written
 from gradharness.checks.pointwise import Element, Slope, element_slope
 from gradharness.checks.roundoff import own_roundoff
@@ -47,7 +48,7 @@ def examine(setting: Setting, case: Case) -> Observation:
         return Observation(verdict=Verdict.FAIL, discrepancies=tuple(found))
     if any(g is not None and not bool(g.isfinite().all()) for g in gradients):
         return Observation(verdict=Verdict.SKIPPED, reason=_REASON)
-    return Observation(verdict=Verdict.PASS)
+    return beyond(setting, case) or Observation(verdict=Verdict.PASS)
 
 
 def _estimate(setting: Setting, case: Case) -> tuple[Autograd | None, GradientEstimate | None]:

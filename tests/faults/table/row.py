@@ -24,7 +24,8 @@ class Row:
         inputs: Makes example inputs.
         reference: Given to both.
         only_against_reference: Whether nothing but the reference can tell.
-        warning: Whether the fault costs time or memory alone, and no gradient is wrong.
+        warning: Whether the fault is worth a warning alone: it costs time or memory, or it shows where neither example
+            nor reference claims anything.
     """
 
     number: str
