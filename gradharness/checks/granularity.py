@@ -50,6 +50,8 @@ def is_finer(setting: Setting, case: Case, gradients: Gradients, line: Along, fo
         line: Where they differ from finite differences.
         found: The mismatch element by element, as far as it is known.
     """
+    if any(g is not None and not bool(g.isfinite().all()) for g in gradients):
+        return False  # no feature, however fine, makes a slope of NaN
     tangent, gap = _worst(case, found) or (line.tangent, abs(inner(gradients, line.tangent) - line.value))
     pairs = [*zip(case.primals.leaves, tangent, strict=True)]
     if any(bool((_spacing(x)[v != 0] > _SPACING).any()) for x, v in pairs):

@@ -19,6 +19,7 @@ TARGET is PATH or PATH::NAME, where PATH is a Python file or a folder, or module
 
 Exit status: 0 all right, 1 a gradient is wrong, 2 could not run, 3 undecided."""
 
+_WHOLE: dict[str, Any] = {"break_on_hyphens": False}  # a word is searched for as it is written
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -79,7 +80,7 @@ def list_checks() -> None:
     checks = all_checks()
     column = max(len(c.name) for c in checks) + 2
     for one in checks:
-        text = textwrap.wrap(one.proves, 80 - column)
+        text = textwrap.wrap(one.proves, 80 - column, **_WHOLE)
         click.echo(one.name.ljust(column) + f"\n{' ' * column}".join(text))
 
 
@@ -97,7 +98,7 @@ def explain(name: str) -> None:
     told = [("proves", checks[name].proves), ("cannot", checks[name].cannot)]
     told += [(f"cause: {cause}; remedy", remedy) for cause, remedy in checks[name].causes]
     for title, text in told:
-        click.echo(textwrap.fill(f"{title}: {text}", 80, initial_indent="  ", subsequent_indent="    "))
+        click.echo(textwrap.fill(f"{title}: {text}", 80, initial_indent="  ", subsequent_indent="    ", **_WHOLE))
 
 
 def _check(

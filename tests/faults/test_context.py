@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gradharness import Fault, Verdict, check, manual
+from gradharness import Fault, Severity, Verdict, check, manual
 from gradharness.engine.question import ask
 
 
@@ -88,7 +88,8 @@ def test_writing_into_the_cotangent_is_found_though_the_gradients_are_right():
     inputs = (randn(3, 4), randn(3, 4))
     report = check(OverwritesItsCotangent, inputs, reference=relu_plus, seed=1)
     failed = [r for r in report.results if r.verdict is Verdict.FAIL]
-    assert [r.check for r in failed] == ["purity", "accumulation"]
+    assert {r.check for r in failed} >= {"purity", "accumulation"}
+    assert "vjp" not in {r.check for r in failed}
     assert failed[0].findings[0].fault is Fault.WRITES_INPUT
     assert "cotangent 0" in failed[0].findings[0].message
     assert check(WorksInItsOwnBuffer, inputs, reference=relu_plus, seed=1).verdict is Verdict.PASS
@@ -110,7 +111,8 @@ def test_a_manual_class_that_works_in_its_cotangent_is_warned():
 
     report = check(manual(InPlace, gradients=lambda o: {"x": o.dx}), (randn(3),), seed=1)
     assert report.verdict is Verdict.PASS
-    assert [f.fault for f in report.findings] == [Fault.WRITES_INPUT]
+    assert Fault.WRITES_INPUT in {f.fault for f in report.findings}
+    assert all(f.severity is Severity.WARNING for f in report.findings)
 
 
 class Softmax(torch.autograd.Function):
