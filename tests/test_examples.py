@@ -65,7 +65,7 @@ def test_the_linear_functions():
     assert run(module.test_linear).verdict is Verdict.PASS
     report = run(module.test_clipping_linear)
     assert report.findings[0].fault is Fault.NOT_LINEAR
-    assert all(f.witness.elements <= 4 for f in report.findings)
+    assert report.findings[0].witness.elements <= 4
 
 
 def gradharness(*arguments):

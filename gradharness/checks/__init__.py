@@ -12,6 +12,7 @@ from gradharness.checks import (
     linearity,
     mask,
     precision,
+    program,
     purity,
     state,
     transforms,
@@ -41,6 +42,7 @@ _ALL = (
     extremes.CHECK,
     precision.CHECK,
     vjp.SHAPE,
+    program.CHECK,
 )
 
 

@@ -8,9 +8,12 @@ it is far from an elementwise oracle, and differences side with the oracle.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 
+from gradharness.checks import vjp
+from gradharness.checks.arbitration import moved
 from gradharness.checks.base import Check, Setting
 from gradharness.checks.beyond import beyond
 from gradharness.checks.converted import is_hand_written
@@ -28,15 +31,16 @@ _LOOKED_AT = 8  # elements per leaf
 _FAR = 1e-2  # relative; nearer ones are the business of vjp
 _NOISE = 64.0
 _MINUTE, _SATURATED = 2.0**-80, 30.0
+_ORDINARY = 2  # number of the case's direction that serves as ordinary values
+_ANYWAY = "the gradient is wrong at ordinary values as well"
 _REASON = "the gradient is not finite where no finite slope is proved to exist"
 
 
 def examine(setting: Setting, case: Case) -> Observation:
     """Elements that are not finite, then finite ones that are far off."""
-    if case.empty:
-        return Observation(verdict=Verdict.SKIPPED, reason="no element to be wrong")
-    if not is_hand_written(setting, case):
-        return Observation(verdict=Verdict.SKIPPED, reason="no hand-written backward, and no reference")
+    if case.empty or not is_hand_written(setting, case):
+        reason = "no element to be wrong" if case.empty else "no hand-written backward, and no reference"
+        return Observation(verdict=Verdict.SKIPPED, reason=reason)
     gradients = setting.subject.linearize(case.primals).pullback(case.cotangents)
     if any(g is not None and g.shape != x.shape for g, x in zip(gradients, case.primals.leaves, strict=True)):
         return Observation(verdict=Verdict.SKIPPED, reason="gradients of other shapes than the primals")
@@ -44,11 +48,27 @@ def examine(setting: Setting, case: Case) -> Observation:
     found = _not_finite(setting, case, gradients, estimate)
     if not found and oracle is not None and estimate is not None:
         found = _far_off(setting, oracle, case, gradients, estimate)
+        if found and _wrong_anyway(setting, case):
+            return Observation(verdict=Verdict.SKIPPED, reason=_ANYWAY)
     if found:
         return Observation(verdict=Verdict.FAIL, discrepancies=tuple(found))
     if any(g is not None and not bool(g.isfinite().all()) for g in gradients):
         return Observation(verdict=Verdict.SKIPPED, reason=_REASON)
     return beyond(setting, case) or Observation(verdict=Verdict.PASS)
+
+
+def _wrong_anyway(setting: Setting, case: Case) -> bool:
+    """Whether the gradient is wrong at ordinary values too, which is for ``vjp`` to tell."""
+    ordinary = [v / (v.abs().max().clamp(min=1e-300)) for v in case.directions[_ORDINARY] if v.numel()]
+    if len(ordinary) < len(case.primals.leaves):
+        return False
+    leaves = [v.to(x.dtype) for v, x in zip(ordinary, case.primals.leaves, strict=True)]
+    try:
+        there, _ = moved(setting, case, case.primals.at(leaves))
+    except OracleUnavailable:
+        return False
+    there = replace(there, primals=case.primals.at(leaves))
+    return vjp.examine(setting, there).verdict is Verdict.FAIL
 
 
 def _estimate(setting: Setting, case: Case) -> tuple[Autograd | None, GradientEstimate | None]:

@@ -78,6 +78,7 @@ class Fault(StrEnum):
     MEMORY_GROWTH = "memory grows from call to call"
     GLOBAL_STATE = "changes global state"
     UNNOTICED_EDIT = "in-place edit goes unnoticed"
+    IN_CONTEXT = "wrong only inside a larger graph"
     REFERENCE_SUSPECT = "the reference is the suspect"
     UNKNOWN = "unknown"
 

@@ -37,7 +37,7 @@ def source(trace: Trace, cotangents: Sequence[torch.Tensor] | None = None) -> st
         Source that needs only torch. It leaves ``outputs`` (a tuple), and ``gradients`` with one for each leaf that
         requires grad, or None where no output depends on it.
     """
-    lines = ["import torch", "import torch.nn.functional as F", ""]
+    lines = ["import torch", ""]
     for i, (x, leaf) in enumerate(zip(trace.leaves, trace.program.leaves, strict=True)):
         lines.append(f"x{i} = {tensor_source(x)}{'.requires_grad_()' if leaf.active else ''}")
     lines += [step_source(trace, step) for step in trace.steps]

@@ -81,9 +81,9 @@ def test_a_rule_that_writes_behind_autograds_back_is_found_in_context():
     finding = search(replaced("tanh", sly), knobs=Knobs(complex=0))
     assert finding.guilty.op == "tanh"
     assert finding.guilty.wrong is Wrong.WRITES
-    assert len(finding.program.nodes) == 2
+    assert len(finding.program.nodes) <= 3
 
 
 def test_an_unknown_op_is_named():
-    with pytest.raises(UnknownNameError, match="tanh"):
+    with pytest.raises(UnknownNameError, match="unknown op 'tahn'"):
         replaced("tahn", lambda call, g: g)
