@@ -114,6 +114,11 @@ def _bce(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
     return -(t * x.log().clamp(min=-100) + (1 - t) * (-x).log1p().clamp(min=-100)).mean()
 
 
+def _xlogy(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Where x is zero, so is the value, and its slope along y, for every y."""
+    return x * torch.where(y > 0, y, 1.0).log()
+
+
 def _log_ndtr(x: torch.Tensor) -> torch.Tensor:
     """Its slope is the normal density over its integral, which erfcx gives without overflow."""
     at = x.detach()
@@ -169,6 +174,12 @@ DEFECTS = (
         right=_bce,
         example=(_vector(1e-13), _vector(1.0)),
         reason="binary_cross_entropy's backward keeps x·(1 - x) above 1e-12, its forward does not",
+    ),
+    Defect(
+        name="xlogy",
+        right=_xlogy,
+        example=(_vector(0.0), _vector(0.0)),
+        reason="xlogy's gradient along y is NaN at (0, 0), where its value is zero for every y",
     ),
     Defect(
         name="log_ndtr",

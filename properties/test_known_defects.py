@@ -52,6 +52,8 @@ def test_differences_of_its_values_refute_the_gradient_of_torch(defect):
         unit = 1e-6 * max(1e-300, float(expected.abs().max()))
         for flat in range(expected.numel()):
             lower, upper = interval(entry.function, inputs, number, flat, cotangent)
+            if not lower <= upper:
+                continue  # the slope is infinite there
             assert lower - unit <= float(expected.reshape(-1)[flat]) <= upper + unit
             refuted += not lower - unit <= float(got.reshape(-1)[flat]) <= upper + unit
     assert refuted
