@@ -53,7 +53,7 @@ def test_the_other_blocks_run(number, tmp_path):
 def test_two_commands_do_the_set_up():
     main_job, tests = COMMANDS
     assert main_job.endswith("gradharness check examples/logistic_regression.py")
-    assert tests.endswith("coverage run -m pytest")
+    assert tests.endswith("coverage run -m pytest -n auto")
     assert all("-c constraints.txt" in command for command in COMMANDS)
 
 
