@@ -81,13 +81,13 @@ def _by_differences(setting: Setting, case: Case, gradients: Gradients) -> Obser
         return Observation(verdict=Verdict.SKIPPED, reason=_ALL_ZERO)
     own = _own_estimate(setting, case)
     looked: list[Along] = []
-    for directions in directions_for(case, gradients):
+    for number, directions in enumerate(directions_for(case, gradients)):
         looked += [along(setting, setting.differences, case, gradients, v) for v in directions]
         lines = settled(looked, gradients)
         decided = [line for line in lines if line.ruling is not None]
         clear = len(decided) == len(lines) and all(line.agrees and not line.masked for line in lines)
         # A forward that one direction certifies gives every element, the next direction's product among them.
-        if clear and own is not None and setting.own is not None and _certified(own, decided):
+        if number == 0 and clear and own is not None and setting.own is not None and _certified(own, decided):
             observation = _beside(setting, setting.own, case, gradients, own)
             if observation.verdict is Verdict.PASS:
                 return observation

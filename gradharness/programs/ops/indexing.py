@@ -192,14 +192,15 @@ def _choose_embedding(shapes: Sequence[Shape], choice: int) -> Parameters | None
 
 # ---------------------------------------------------------------------------------------------------------- the records
 
-_TENSOR = "torch.tensor({index}, device={0}.device)"
+# A plain list as an index, where the first operand is.
+TENSOR = "torch.tensor({index}, device={0}.device)"
 
 _READING = (
     Op(
         name="index_select",
         forward=_index_select_forward,
         vjp=_index_select,
-        code="torch.index_select({0}, {dim}, " + _TENSOR + ")",
+        code="torch.index_select({0}, {dim}, " + TENSOR + ")",
         formula=_READ,
         parameters=choose_places,
         complex=True,
@@ -208,7 +209,7 @@ _READING = (
         name="gather",
         forward=_gather_forward,
         vjp=_gather,
-        code="torch.gather({0}, {dim}, " + _TENSOR + ")",
+        code="torch.gather({0}, {dim}, " + TENSOR + ")",
         formula=_READ,
         parameters=_choose_gather,
         complex=True,
@@ -217,7 +218,7 @@ _READING = (
         name="take_along_dim",
         forward=_take_along_forward,
         vjp=_take_along,
-        code="torch.take_along_dim({0}, " + _TENSOR + ", dim={dim})",
+        code="torch.take_along_dim({0}, " + TENSOR + ", dim={dim})",
         formula=_READ,
         parameters=_choose_along,
         complex=True,
@@ -226,7 +227,7 @@ _READING = (
         name="take",
         forward=_take_forward,
         vjp=_take,
-        code="torch.take({0}, " + _TENSOR + ")",
+        code="torch.take({0}, " + TENSOR + ")",
         formula=_READ,
         parameters=_choose_taken,
         complex=True,
@@ -235,7 +236,7 @@ _READING = (
         name="embedding",
         forward=_embedding_forward,
         vjp=_embedding,
-        code="torch.nn.functional.embedding(" + _TENSOR + ", {0})",
+        code="torch.nn.functional.embedding(" + TENSOR + ", {0})",
         formula=_READ,
         parameters=_choose_embedding,
     ),
@@ -246,7 +247,7 @@ _ADDING = (
         name="index_add",
         forward=_index_add_forward,
         vjp=_index_add,
-        code="torch.index_add({0}, {dim}, " + _TENSOR + ", {1}, alpha={alpha})",
+        code="torch.index_add({0}, {dim}, " + TENSOR + ", {1}, alpha={alpha})",
         formula=_WRITE,
         arity=2,
         parameters=choose_added,
@@ -257,7 +258,7 @@ _ADDING = (
         name="scatter_add",
         forward=_scatter_add_forward,
         vjp=_scatter_add,
-        code="torch.scatter_add({0}, {dim}, " + _TENSOR + ", {1})",
+        code="torch.scatter_add({0}, {dim}, " + TENSOR + ", {1})",
         formula=_WRITE,
         arity=2,
         parameters=_choose_scatter_add,
@@ -268,7 +269,7 @@ _ADDING = (
         name="index_put",
         forward=_index_put_forward,
         vjp=_index_put,
-        code="torch.index_put({0}, (" + _TENSOR + ",), {1}, accumulate=True)",
+        code="torch.index_put({0}, (" + TENSOR + ",), {1}, accumulate=True)",
         formula=_WRITE,
         arity=2,
         parameters=_choose_put,

@@ -10,7 +10,7 @@ import torch
 
 from gradharness.programs.op import Call, Op, Parameters, Shape
 from gradharness.programs.ops.choosing import distinct, full_dims, grid, mask, one_of
-from gradharness.programs.ops.indexing import choose_added, choose_places, tensor, zeros
+from gradharness.programs.ops.indexing import TENSOR, choose_added, choose_places, tensor, zeros
 
 _MASK = "linear: the cotangent where the mask lets through, 0 elsewhere"
 _OVERWRITE = "what is overwritten has no gradient; what is written takes the cotangent of its place"
@@ -132,7 +132,6 @@ def _choose_scatter(shapes: Sequence[Shape], choice: int) -> Parameters | None:
 
 # ---------------------------------------------------------------------------------------------------------- the records
 
-_TENSOR = "torch.tensor({index}, device={0}.device)"
 _BOOLEAN = "torch.tensor({mask}, device={0}.device)"
 
 _MASKS = (
@@ -170,7 +169,7 @@ _WRITING = (
         name="index_copy",
         forward=_index_copy_forward,
         vjp=_index_copy,
-        code="torch.index_copy({0}, {dim}, " + _TENSOR + ", {1})",
+        code="torch.index_copy({0}, {dim}, " + TENSOR + ", {1})",
         formula=_OVERWRITE,
         arity=2,
         parameters=_choose_copied,
@@ -181,7 +180,7 @@ _WRITING = (
         name="index_fill",
         forward=_index_fill_forward,
         vjp=_index_fill,
-        code="torch.index_fill({0}, {dim}, " + _TENSOR + ", {value})",
+        code="torch.index_fill({0}, {dim}, " + TENSOR + ", {value})",
         formula=_OVERWRITE,
         parameters=_choose_filled,
         complex=True,
@@ -190,7 +189,7 @@ _WRITING = (
         name="scatter",
         forward=_scatter_forward,
         vjp=_scatter,
-        code="torch.scatter({0}, {dim}, " + _TENSOR + ", {1})",
+        code="torch.scatter({0}, {dim}, " + TENSOR + ", {1})",
         formula=_OVERWRITE,
         arity=2,
         parameters=_choose_scatter,
