@@ -62,9 +62,10 @@ class Metered:
 
     def outputs(self, primals: Primals) -> Tensors:
         """The subject's own."""
+        copies = _copied(primals)
         with self.meter:
             self._seed()
-            return self.subject.outputs(_copied(primals))
+            return self.subject.outputs(copies)
 
     def linearize(self, primals: Primals) -> Linearization:
         """The subject's own, with a counted pullback."""
@@ -72,13 +73,15 @@ class Metered:
 
     def counted(self, linearize: Callable[[Primals], Linearization], primals: Primals) -> Linearization:
         """Calls this and its pullback on copies, and counts both."""
+        copies = _copied(primals)
         with self.meter:
             self._seed()
-            linearization = linearize(_copied(primals))
+            linearization = linearize(copies)
 
         def pullback(cotangents: Sequence[torch.Tensor]) -> Gradients:
+            weights = copied(cotangents)
             with self.meter:
-                return linearization.pullback(copied(cotangents))
+                return linearization.pullback(weights)
 
         return Linearization(linearization.outputs, linearization.labels, linearization.differentiable, pullback)
 
@@ -90,8 +93,9 @@ class Metered:
 
     def session(self, primals: Primals) -> Session | None:
         """The subject's own, whose calls are counted as well."""
+        copies = _copied(primals)
         with self.meter:
-            session = self.subject.session(_copied(primals))
+            session = self.subject.session(copies)
         return None if session is None else _MeteredSession(session, self)
 
     def raw_returns(self, primals: Primals, cotangents: Sequence[torch.Tensor]) -> tuple[RawReturn, ...]:
@@ -130,8 +134,9 @@ class _MeteredSession:
         return self.owner.counted(self.session.linearize, primals)
 
     def lists_calls(self, primals: Primals) -> bool:
+        copies = _copied(primals)
         with self.owner.meter:
-            return self.session.lists_calls(_copied(primals))
+            return self.session.lists_calls(copies)
 
     def clear(self) -> bool:
         with self.owner.meter:
@@ -140,8 +145,8 @@ class _MeteredSession:
 
 def _copied(primals: Primals) -> Primals:
     """The point with copies of all tensors, those without gradient among them."""
-    everything = replace(primals, active=tree.tensor_paths(primals.values))
-    return replace(everything.at(copied(everything.leaves)), active=primals.active)
+    everything = Primals(primals.names, primals.values, tree.tensor_paths(primals.values))
+    return Primals(primals.names, everything.arguments(copied(everything.leaves)), primals.active)
 
 
 def _same_bits(before: torch.Tensor, after: torch.Tensor) -> bool:

@@ -171,7 +171,7 @@ class Directions(Sequence[Tensors]):
         count: How many there are.
     """
 
-    __slots__ = ("_count", "_kinds", "_leaves", "_lengths", "_seed")
+    __slots__ = ("_count", "_kinds", "_leaves", "_lengths", "_made", "_seed")
 
     def __init__(
         self, recipe: Recipe, leaves: Sequence[torch.Tensor], *, kinds: Sequence[Kind] = (), count: int = 16
@@ -181,6 +181,7 @@ class Directions(Sequence[Tensors]):
         self._kinds = tuple(kinds) or (Kind.PLAIN,) * len(self._leaves)
         self._count = count
         self._lengths: tuple[float, ...] = ()  # one per leaf, once a direction has been asked for
+        self._made: dict[int, Tensors] = {}
 
     def __len__(self) -> int:
         return self._count
@@ -195,6 +196,11 @@ class Directions(Sequence[Tensors]):
         if not -self._count <= item < self._count:
             raise IndexError(f"direction {item} of {self._count}")
         number = item % self._count
+        if number not in self._made:
+            self._made[number] = self._drawn(number)
+        return self._made[number]
+
+    def _drawn(self, number: int) -> Tensors:
         # A power of two leaves the drawn numbers as short as they are.
         self._lengths = self._lengths or tuple(2.0 ** round(math.log2(spread(leaf))) for leaf in self._leaves)
         return tuple(

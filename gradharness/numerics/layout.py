@@ -23,6 +23,8 @@ def copied(tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
 
     What has no strided memory of its own (sparse tensors, lazily conjugated ones) is cloned.
     """
+    if _lie_plainly(tensors):  # nearly always, and every call of a subject comes through here
+        return tuple(t.clone() for t in tensors)
     apart = _memories(tensors) if len(tensors) > 1 else {}
     shared = {place for place, numbers in apart.items() if len(numbers) > 1}
     copies: dict[tuple[int, torch.dtype], torch.Tensor] = {}
@@ -136,6 +138,16 @@ def _filled(like: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
     # An index that is read from a gap must still be a valid one.
     fill = _FILL if like.is_floating_point() or like.is_complex() else 0
     return torch.full(tuple(shape), fill, dtype=like.dtype, device=like.device)
+
+
+def _lie_plainly(tensors: Sequence[torch.Tensor]) -> bool:
+    """Whether each fills memory of its own from its start, without gaps."""
+    if not all(t.layout is torch.strided and t.is_contiguous() and not t.storage_offset() for t in tensors):
+        return False
+    try:
+        return len(tensors) < 2 or len({t.data_ptr() for t in tensors}) == len(tensors)
+    except RuntimeError:  # a tensor within vmap has no memory to be asked for
+        return False
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:
