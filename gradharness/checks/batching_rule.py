@@ -174,9 +174,9 @@ def _gradients(
     weights = dict(zip(case.differentiable, case.cotangents, strict=True))
 
     def pulled(*leaves: torch.Tensor) -> Tensors:
-        outputs, pull, *_ = torch.func.vjp(alone, *leaves)
-        full = tuple(weights[i] if i in weights else torch.zeros_like(y) for i, y in enumerate(outputs))
-        gradients: Tensors = pull(full)
+        # torch.func.vjp refuses a function with an output of indices.
+        _, pull, *_ = torch.func.vjp(lambda *xs: tuple(y for i, y in enumerate(alone(*xs)) if i in weights), *leaves)
+        gradients: Tensors = pull(tuple(weights.values()))
         return gradients
 
     def through(*leaves: torch.Tensor) -> Tensors:
@@ -243,9 +243,9 @@ expected = [torch.stack(gs) for gs in zip(*(pulled(*sample) for sample in sample
 _BACKWARDS = (
     """\
 def under(*values):
-    outputs, pull = torch.func.vjp(function, *values)
-    rest = iter(cotangents)
-    return pull(tuple(next(rest) if y.is_floating_point() or y.is_complex() else torch.zeros_like(y) for y in outputs))
+    def floating(*xs):
+        return tuple(y for y in function(*xs) if y.is_floating_point() or y.is_complex())
+    return torch.func.vjp(floating, *values)[1](tuple(cotangents))
 got = torch.func.vmap(under)(*stacked)
 """,
     """\

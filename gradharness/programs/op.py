@@ -91,6 +91,7 @@ class Op:
             own, that nothing else uses unharmed.
         complex: Whether it takes complex operands as well, with gradients by the conjugate Wirtinger convention.
         discrete: Number of outputs, from the last, that carry no gradient (indices).
+        definition: Source that ``code`` relies on beside torch: the function that it calls.
     """
 
     name: str
@@ -107,6 +108,7 @@ class Op:
     in_place: bool = False
     complex: bool = False
     discrete: int = 0
+    definition: str = ""
 
     def run(self, operands: Sequence[torch.Tensor], parameters: Parameters) -> Tensors:
         """Forward, always as a tuple."""

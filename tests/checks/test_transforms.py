@@ -94,6 +94,37 @@ class Refusing(Rules):
         raise NotImplementedError("not yet")
 
 
+class Largest(torch.autograd.Function):
+    """The largest of the last axis, and where it is."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x):
+        values, places = x.max(-1)
+        return values, places
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(inputs[0], output[1])
+
+    @staticmethod
+    def backward(ctx, g, _):
+        x, places = ctx.saved_tensors
+        return torch.zeros_like(x).scatter_add(-1, places.unsqueeze(-1), g.unsqueeze(-1))
+
+
+class LargestOfBatch(Largest):
+    generate_vmap_rule = False
+
+    @staticmethod
+    def vmap(info, in_dims, x):
+        x = x.movedim(in_dims[0], 0)
+        values, places = torch.func.vmap(lambda y: y.detach().max(-1))(x)
+        return (values + 0 * x.sum(-1), places), (0, 0)
+
+
 class Flat(torch.autograd.Function):
     """Sums of the last axis, in the shape that one sample has."""
 
@@ -180,6 +211,14 @@ def test_a_wrong_rule_is_found_and_its_script_shows_it(wrong, fault, says):
 def test_right_rules_pass(right):
     result = looked(right, "transforms", *SHAPES)
     assert (result.verdict, result.findings) == (Verdict.PASS, ())
+
+
+def test_an_output_of_indices_is_no_obstacle():
+    result = looked(Largest, "transforms", (3, 4))
+    assert (result.verdict, result.findings) == (Verdict.PASS, ())
+    result = looked(LargestOfBatch, "transforms", (3, 4))
+    assert result.verdict is Verdict.FAIL
+    assert statuses(result.findings[0], LargestOfBatch, Largest) == (1, 0)
 
 
 def test_a_rule_is_seen_within_other_code():

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from gradharness.errors import UnknownNameError
-from gradharness.programs.op import Op
+from gradharness.model.subject import Tensors
+from gradharness.programs.op import Call, Op, Parameters
 from gradharness.programs.ops import all_ops, find_op
 from tests.programs.drawing import (
     LAYOUTS,
@@ -35,6 +36,9 @@ each_kinked_op = pytest.mark.parametrize(
     "op", [op for op in _OPS if op.kinks and op.arity == 1], ids=lambda op: op.name
 )
 each_in_place_op = pytest.mark.parametrize("op", [op for op in _OPS if op.in_place], ids=lambda op: op.name)
+each_plain_op = pytest.mark.parametrize(
+    "op", [op for op in _OPS if not op.in_place and not op.domains], ids=lambda op: op.name
+)
 each_complex_op = pytest.mark.parametrize("op", [op for op in _OPS if op.complex], ids=lambda op: op.name)
 each_joining_op = pytest.mark.parametrize("op", [op for op in _OPS if op.arity > 1], ids=lambda op: op.name)
 
@@ -133,6 +137,26 @@ def test_the_vjp_is_linear_in_the_cotangents(op: Op) -> None:
 
 
 @each_op
+def test_the_vjp_of_a_batch_is_that_of_each_sample(op: Op) -> None:
+    """Under vmap, where nothing batched may be written into what is not, and torch takes some arguments as they are."""
+    for number, case in enumerate(cases(op, 6, seed=12)):
+        calls = [called(case, operands(case, number + k)) for k in (0, 10)]
+        weights = [cotangents(call.outputs, number + k) for k, call in enumerate(calls)]
+
+        def pulled(
+            inputs: Tensors, outputs: Tensors, weight: Tensors, parameters: Parameters = case.parameters
+        ) -> Tensors:
+            gradients = op.pull(Call(inputs, outputs, parameters), weight)
+            return tuple(torch.zeros_like(x) if g is None else g for g, x in zip(gradients, inputs, strict=True))
+
+        samples = [(call.inputs, call.outputs, weight) for call, weight in zip(calls, weights, strict=True)]
+        stacked = [tuple(map(torch.stack, zip(*tensors, strict=True))) for tensors in zip(*samples, strict=True)]
+        batches = torch.func.vmap(pulled)(*stacked)
+        for batch, *alone in zip(batches, *(pulled(*sample) for sample in samples), strict=True):
+            assert error(batch, torch.stack(alone), weights[0]) <= _BAR, str(case)
+
+
+@each_op
 def test_cotangents_of_zero_give_gradients_of_zero(op: Op) -> None:
     case = cases(op, 1)[0]
     values = operands(case, 0)
@@ -222,6 +246,21 @@ def test_forward_leaves_operands_alone_unless_it_is_in_place(op: Op) -> None:
         copies = [x.clone() for x in values]
         op.run(own(op, values), case.parameters)
         assert all(torch.equal(x, copy) for x, copy in zip(values, copies, strict=True)), str(case)
+
+
+@each_plain_op
+def test_forward_depends_on_values_alone_where_elements_share_their_memory(op: Op) -> None:
+    """As ``unfold`` lays them out: every stride is one."""
+    for case in cases(op, 6):
+        generator = torch.Generator().manual_seed(5)
+        operands = []
+        for shape in case.shapes:
+            memory = torch.rand(sum(shape) + 1, generator=generator, dtype=torch.float64) + 0.25
+            operands.append(memory.as_strided(shape, (1,) * len(shape)))
+        got = op.run(operands, case.parameters)
+        expected = op.run([x.contiguous() for x in operands], case.parameters)
+        for y, z in zip(got, expected, strict=True):
+            torch.testing.assert_close(y, z, rtol=1e-12, atol=1e-12, equal_nan=True, msg=str(case))
 
 
 @each_op
@@ -326,6 +365,25 @@ def test_a_tie_within_a_reduction_is_shared(name: str) -> None:
     x = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 0.0], [0.0, 1.0, 2.0]], dtype=torch.float64)
     case = Case(find_op(name), ((3, 3),), 0, {"dim": (-1,), "keepdim": True})
     assert _worst(case, (x,), (randn((3, 1), 0),)) <= _BAR
+
+
+def test_equals_are_sorted_as_autograd_sorts_them() -> None:
+    x = torch.zeros(40, 2, dtype=torch.float64)  # torch sorts few elements in a stable way, and many in another
+    case = Case(find_op("msort"), ((40, 2),), 0, {})
+    assert _worst(case, (x,), (randn((40, 2), 0),)) == 0
+
+
+def test_attention_to_large_scores_loses_no_more_in_bfloat16_than_torch_does() -> None:
+    case = Case(find_op("attention"), ((8, 16),) * 3, 0, {"is_causal": False})
+    values = [(20 + randn((8, 16), i)).to(torch.bfloat16) for i in range(3)]
+    weights = (randn((8, 16), 3).to(torch.bfloat16),)
+    right = by_autograd(case, [x.double() for x in values], (weights[0].double(),))
+    for mine, torchs, truth in zip(
+        by_hand(case, values, weights), by_autograd(case, values, weights), right, strict=True
+    ):
+        assert mine is not None
+        assert mine.dtype is torch.bfloat16
+        assert error(mine.double(), truth, weights) <= 2 * error(torchs.double(), truth, weights)
 
 
 def test_crossed_limits_of_a_clamp_send_all_to_the_upper_one() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -185,132 +186,71 @@ def _even_dim(shapes: Sequence[Shape], choice: int) -> Parameters | None:
     return grid(choice, dim=[dim for dim in every_dim(len(shape)) if shape[dim] and shape[dim] % 2 == 0])
 
 
-def _op(name: str, vjp: Callable[[Call, torch.Tensor], torch.Tensor], formula: str, kinks: str = "") -> Op:
-    code = f"torch.nn.functional.{name}({{0}})"
-    return Op(name=name, forward=getattr(F, name), vjp=vjp, code=code, formula=formula, kinks=kinks)
+def _op(name: str, vjp: Callable[[Call, torch.Tensor], torch.Tensor], formula: str, names: str = "", **more: Any) -> Op:
+    """An op of ``torch.nn.functional``, unless ``more`` says otherwise; its parameters are given by name."""
+    arguments = "".join(f", {name}={{{name}}}" for name in names.split())
+    forward = more.pop("forward", None) or getattr(F, name)
+    code = more.pop("code", f"torch.nn.functional.{name}({{0}}{arguments})")
+    return Op(name=name, forward=forward, vjp=vjp, code=code, formula=formula, **more)
 
+
+_ELU = "Clevert et al. 2016, Fast and accurate deep network learning by ELUs"
+_CELU = "Barron 2017, Continuously differentiable ELUs"
+_SELU = "Klambauer et al. 2017, Self-normalizing neural networks"
+_HARDSWISH = "Howard et al. 2019, Searching for MobileNetV3"
+_GELU = "Hendrycks and Gimpel 2016, Gaussian error linear units"
 
 _LINEAR_PIECES = (
     _op("relu", _relu, _CALCULUS, kinks="at 0"),
     _op("relu6", _relu6, _CALCULUS, kinks="at 0 and 6"),
-    Op(
-        name="leaky_relu",
-        forward=F.leaky_relu,
-        vjp=_leaky_relu,
-        code="torch.nn.functional.leaky_relu({0}, negative_slope={negative_slope})",
-        formula=_CALCULUS,
-        parameters=_slope,
-        kinks="at 0",
-    ),
-    Op(
-        name="hardtanh",
-        forward=F.hardtanh,
-        vjp=_hardtanh,
-        code="torch.nn.functional.hardtanh({0}, min_val={min_val}, max_val={max_val})",
-        formula=_CALCULUS,
-        parameters=_hardtanh_limits,
-        kinks="at both limits",
-    ),
-    Op(
-        name="clamp",
-        forward=torch.clamp,
-        vjp=_clamp,
-        code="torch.clamp({0}, min={min}, max={max})",
-        formula=_CALCULUS,
+    _op("leaky_relu", _leaky_relu, _CALCULUS, "negative_slope", parameters=_slope, kinks="at 0"),
+    _op("hardtanh", _hardtanh, _CALCULUS, "min_val max_val", parameters=_hardtanh_limits, kinks="at both limits"),
+    _op(
+        "clamp",
+        _clamp,
+        _CALCULUS,
         parameters=_clamp_limits,
+        forward=torch.clamp,
+        code="torch.clamp({0}, min={min}, max={max})",
         kinks="at the limits",
     ),
-    Op(
-        name="hardsigmoid",
+    _op(
+        "hardsigmoid",
+        _hardsigmoid,
+        _CALCULUS,
         forward=_hardsigmoid_forward,
-        vjp=_hardsigmoid,
         code="torch.nn.functional.relu6({0} + 3) / 6",
-        formula=_CALCULUS,
         kinks="at -3 and 3",
     ),
-    Op(
-        name="softshrink",
-        forward=F.softshrink,
-        vjp=_softshrink,
-        code="torch.nn.functional.softshrink({0}, lambd={lambd})",
-        formula=_CALCULUS,
-        parameters=_lambd,
-        kinks="at -lambd and lambd",
-    ),
-    Op(
-        name="threshold",
-        forward=F.threshold,
-        vjp=_threshold,
-        code="torch.nn.functional.threshold({0}, threshold={threshold}, value={value})",
-        formula=_CALCULUS,
+    _op("softshrink", _softshrink, _CALCULUS, "lambd", parameters=_lambd, kinks="at -lambd and lambd"),
+    _op(
+        "threshold",
+        _threshold,
+        _CALCULUS,
+        "threshold value",
         parameters=_threshold_and_value,
         kinks="a jump or a kink at the threshold",
     ),
 )
 
 _SMOOTH_PIECES = (
-    Op(
-        name="elu",
-        forward=F.elu,
-        vjp=_elu,
-        code="torch.nn.functional.elu({0}, alpha={alpha})",
-        formula="Clevert et al. 2016, Fast and accurate deep network learning by ELUs",
-        parameters=_alpha,
-        kinks="at 0 unless alpha is 1",
-    ),
-    Op(
-        name="celu",
-        forward=F.celu,
-        vjp=_celu,
-        code="torch.nn.functional.celu({0}, alpha={alpha})",
-        formula="Barron 2017, Continuously differentiable ELUs",
-        parameters=_short_alpha,
-    ),
-    Op(
-        name="selu",
-        forward=F.selu,
-        vjp=_selu,
-        code="torch.nn.functional.selu({0})",
-        formula="Klambauer et al. 2017, Self-normalizing neural networks",
-        kinks="at 0",
-    ),
-    Op(
-        name="hardswish",
-        forward=F.hardswish,
-        vjp=_hardswish,
-        code="torch.nn.functional.hardswish({0})",
-        formula="Howard et al. 2019, Searching for MobileNetV3",
-        kinks="at -3 and 3",
-    ),
-    Op(
-        name="softplus",
-        forward=F.softplus,
-        vjp=_softplus,
-        code="torch.nn.functional.softplus({0}, beta={beta})",
-        formula=_CALCULUS,
-        parameters=_beta,
-    ),
-    Op(
-        name="glu",
-        forward=F.glu,
-        vjp=_glu,
-        code="torch.nn.functional.glu({0}, dim={dim})",
-        formula="product rule",
-        parameters=_even_dim,
-    ),
+    _op("elu", _elu, _ELU, "alpha", parameters=_alpha, kinks="at 0 unless alpha is 1"),
+    _op("celu", _celu, _CELU, "alpha", parameters=_short_alpha),
+    _op("selu", _selu, _SELU, kinks="at 0"),
+    _op("hardswish", _hardswish, _HARDSWISH, kinks="at -3 and 3"),
+    _op("softplus", _softplus, _CALCULUS, "beta", parameters=_beta),
+    _op("glu", _glu, "product rule", "dim", parameters=_even_dim),
 )
-
-_GELU = "Hendrycks and Gimpel 2016, Gaussian error linear units"
 
 _SMOOTH = (
     _op("silu", _silu, "product rule"),
-    Op(name="gelu", forward=_gelu_exact_forward, vjp=_gelu_exact, code="torch.nn.functional.gelu({0})", formula=_GELU),
-    Op(
-        name="gelu_tanh",
+    _op("gelu", _gelu_exact, _GELU, forward=_gelu_exact_forward),
+    _op(
+        "gelu_tanh",
+        _gelu_tanh,
+        _GELU,
         forward=_gelu_tanh_forward,
-        vjp=_gelu_tanh,
         code="torch.nn.functional.gelu({0}, approximate='tanh')",
-        formula=_GELU,
     ),
     _op("softsign", _softsign, "quotient rule"),
     _op("mish", _mish, "product rule"),

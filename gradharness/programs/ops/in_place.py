@@ -121,7 +121,7 @@ def _copy_slice_forward(
 def _copy_slice_(call: Call, g: torch.Tensor) -> _Pair:
     where = [call.parameters[name] for name in ("dim", "start", "stop", "step")]
     taken = _part(g, *where)
-    kept = torch.slice_scatter(g, torch.zeros_like(taken), *where)
+    kept = torch.slice_scatter(g.contiguous(), torch.zeros_like(taken), *where)
     return kept, unbroadcast(taken, call.inputs[1].shape)
 
 
@@ -161,7 +161,7 @@ def _scale_row_forward(x: torch.Tensor, *, dim: int, index: int, factor: float) 
 
 def _scale_row_(call: Call, g: torch.Tensor) -> torch.Tensor:
     dim, index, factor = (call.parameters[name] for name in ("dim", "index", "factor"))
-    return torch.select_scatter(g, g.select(dim, index) * factor, dim, index)
+    return torch.select_scatter(g.contiguous(), g.select(dim, index) * factor, dim, index)
 
 
 def _rows_and_factor(shapes: Sequence[Shape], choice: int) -> Parameters | None:

@@ -5,7 +5,9 @@ What reads a place twice adds up in the gradient; what adds to a place twice rea
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
 from math import prod
 from typing import Any, TypeAlias
 
@@ -192,90 +194,69 @@ def _choose_embedding(shapes: Sequence[Shape], choice: int) -> Parameters | None
 
 # ---------------------------------------------------------------------------------------------------------- the records
 
-# A plain list as an index, where the first operand is.
-TENSOR = "torch.tensor({index}, device={0}.device)"
 
-_READING = (
-    Op(
-        name="index_select",
-        forward=_index_select_forward,
-        vjp=_index_select,
-        code="torch.index_select({0}, {dim}, " + TENSOR + ")",
-        formula=_READ,
+def by_places(name: str, forward: Callable[..., Any], vjp: Callable[..., Any], code: str, **more: Any) -> Op:
+    """An op with an index or a mask among its parameters, or of two operands, of which one is written to the other.
+
+    Args:
+        name: As in ``Op``.
+        forward: As in ``Op``.
+        vjp: As in ``Op``.
+        code: As in ``Op``; of ``[index]``, a plain list, a tensor is made where the first operand is.
+        **more: Further attributes; unless they say otherwise, complex operands are taken.
+    """
+    code = re.sub(r"\[(\w+)\]", r"torch.tensor({\1}, device={0}.device)", code)
+    usual: dict[str, Any] = {"complex": True, **({"arity": 2, "same_shape": False} if "{1}" in code else {})}
+    return Op(name=name, forward=forward, vjp=vjp, code=code, **{**usual, **more})
+
+
+_reads = partial(by_places, formula=_READ)
+_adds = partial(by_places, formula=_WRITE)
+
+OPS = (
+    _reads(
+        "index_select",
+        _index_select_forward,
+        _index_select,
+        "torch.index_select({0}, {dim}, [index])",
         parameters=choose_places,
-        complex=True,
     ),
-    Op(
-        name="gather",
-        forward=_gather_forward,
-        vjp=_gather,
-        code="torch.gather({0}, {dim}, " + TENSOR + ")",
-        formula=_READ,
-        parameters=_choose_gather,
-        complex=True,
-    ),
-    Op(
-        name="take_along_dim",
-        forward=_take_along_forward,
-        vjp=_take_along,
-        code="torch.take_along_dim({0}, " + TENSOR + ", dim={dim})",
-        formula=_READ,
+    _reads("gather", _gather_forward, _gather, "torch.gather({0}, {dim}, [index])", parameters=_choose_gather),
+    _reads(
+        "take_along_dim",
+        _take_along_forward,
+        _take_along,
+        "torch.take_along_dim({0}, [index], dim={dim})",
         parameters=_choose_along,
-        complex=True,
     ),
-    Op(
-        name="take",
-        forward=_take_forward,
-        vjp=_take,
-        code="torch.take({0}, " + TENSOR + ")",
-        formula=_READ,
-        parameters=_choose_taken,
-        complex=True,
-    ),
-    Op(
-        name="embedding",
-        forward=_embedding_forward,
-        vjp=_embedding,
-        code="torch.nn.functional.embedding(" + TENSOR + ", {0})",
-        formula=_READ,
+    _reads("take", _take_forward, _take, "torch.take({0}, [index])", parameters=_choose_taken),
+    _reads(
+        "embedding",
+        _embedding_forward,
+        _embedding,
+        "torch.nn.functional.embedding([index], {0})",
         parameters=_choose_embedding,
+        complex=False,
     ),
-)
-
-_ADDING = (
-    Op(
-        name="index_add",
-        forward=_index_add_forward,
-        vjp=_index_add,
-        code="torch.index_add({0}, {dim}, " + TENSOR + ", {1}, alpha={alpha})",
-        formula=_WRITE,
-        arity=2,
+    _adds(
+        "index_add",
+        _index_add_forward,
+        _index_add,
+        "torch.index_add({0}, {dim}, [index], {1}, alpha={alpha})",
         parameters=choose_added,
-        same_shape=False,
-        complex=True,
     ),
-    Op(
-        name="scatter_add",
-        forward=_scatter_add_forward,
-        vjp=_scatter_add,
-        code="torch.scatter_add({0}, {dim}, " + TENSOR + ", {1})",
-        formula=_WRITE,
-        arity=2,
+    _adds(
+        "scatter_add",
+        _scatter_add_forward,
+        _scatter_add,
+        "torch.scatter_add({0}, {dim}, [index], {1})",
         parameters=_choose_scatter_add,
-        same_shape=False,
-        complex=True,
     ),
-    Op(
-        name="index_put",
-        forward=_index_put_forward,
-        vjp=_index_put,
-        code="torch.index_put({0}, (" + TENSOR + ",), {1}, accumulate=True)",
-        formula=_WRITE,
-        arity=2,
+    _adds(
+        "index_put",
+        _index_put_forward,
+        _index_put,
+        "torch.index_put({0}, ([index],), {1}, accumulate=True)",
         parameters=_choose_put,
-        same_shape=False,
-        complex=True,
     ),
 )
-
-OPS = (*_READING, *_ADDING)

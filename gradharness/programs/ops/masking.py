@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from math import prod
 from typing import Any, TypeAlias
 
 import torch
 
-from gradharness.programs.op import Call, Op, Parameters, Shape
+from gradharness.programs.op import Call, Parameters, Shape
 from gradharness.programs.ops.choosing import distinct, full_dims, grid, mask, one_of
-from gradharness.programs.ops.indexing import TENSOR, choose_added, choose_places, tensor, zeros
+from gradharness.programs.ops.indexing import by_places, choose_added, choose_places, tensor, zeros
 
 _MASK = "linear: the cotangent where the mask lets through, 0 elsewhere"
 _OVERWRITE = "what is overwritten has no gradient; what is written takes the cotangent of its place"
@@ -48,10 +49,8 @@ def _masked_select_forward(x: torch.Tensor, mask: Any) -> torch.Tensor:
 
 
 def _masked_select(call: Call, g: torch.Tensor) -> torch.Tensor:
-    chosen = tensor(call.parameters["mask"], g).expand(call.x.shape)
-    grad = zeros(call.x, g)
-    grad[chosen] = g
-    return grad
+    places = tensor(call.parameters["mask"], g).expand(call.x.shape).flatten().nonzero().squeeze(-1)
+    return zeros(call.x, g).flatten().index_add(0, places, g).reshape(call.x.shape)
 
 
 def _masked_product_forward(x: torch.Tensor, mask: Any) -> torch.Tensor:
@@ -102,6 +101,11 @@ def _select_scatter(call: Call, g: torch.Tensor) -> _Pair:
     return kept, g.select(dim, index)
 
 
+def _select_scatter_forward(x: torch.Tensor, source: torch.Tensor, dim: int, index: int) -> torch.Tensor:
+    # torch 2.13 copies overlapping memory (of unfold) as it is, and writes one element into several places of it.
+    return torch.select_scatter(x.contiguous(), source, dim, index)
+
+
 def _choose_select_scatter(shapes: Sequence[Shape], choice: int) -> Parameters | None:
     x, source = shapes
     fitting = [d for d in full_dims(x) if (*x[: d % len(x)], *x[d % len(x) + 1 :]) == tuple(source)]
@@ -132,80 +136,44 @@ def _choose_scatter(shapes: Sequence[Shape], choice: int) -> Parameters | None:
 
 # ---------------------------------------------------------------------------------------------------------- the records
 
-_BOOLEAN = "torch.tensor({mask}, device={0}.device)"
+_masks = partial(by_places, formula=_MASK)
+_overwrites = partial(by_places, formula=_OVERWRITE)
 
-_MASKS = (
-    Op(
-        name="masked_fill",
-        forward=_masked_fill_forward,
-        vjp=_masked_fill,
-        code="{0}.masked_fill(" + _BOOLEAN + ", {value})",
-        formula=_MASK,
-        parameters=_choose_fill,
-        complex=True,
+OPS = (
+    _masks(
+        "masked_fill", _masked_fill_forward, _masked_fill, "{0}.masked_fill([mask], {value})", parameters=_choose_fill
     ),
-    Op(
-        name="masked_select",
-        forward=_masked_select_forward,
-        vjp=_masked_select,
-        code="torch.masked_select({0}, " + _BOOLEAN + ")",
-        formula=_MASK,
+    _masks(
+        "masked_select",
+        _masked_select_forward,
+        _masked_select,
+        "torch.masked_select({0}, [mask])",
         parameters=_choose_mask,
-        complex=True,
     ),
-    Op(
-        name="masked_product",
-        forward=_masked_product_forward,
-        vjp=_masked_product,
-        code="{0} * " + _BOOLEAN,
-        formula=_MASK,
-        parameters=_choose_mask,
-        complex=True,
-    ),
-)
-
-_WRITING = (
-    Op(
-        name="index_copy",
-        forward=_index_copy_forward,
-        vjp=_index_copy,
-        code="torch.index_copy({0}, {dim}, " + TENSOR + ", {1})",
-        formula=_OVERWRITE,
-        arity=2,
+    _masks("masked_product", _masked_product_forward, _masked_product, "{0} * [mask]", parameters=_choose_mask),
+    _overwrites(
+        "index_copy",
+        _index_copy_forward,
+        _index_copy,
+        "torch.index_copy({0}, {dim}, [index], {1})",
         parameters=_choose_copied,
-        same_shape=False,
-        complex=True,
     ),
-    Op(
-        name="index_fill",
-        forward=_index_fill_forward,
-        vjp=_index_fill,
-        code="torch.index_fill({0}, {dim}, " + TENSOR + ", {value})",
-        formula=_OVERWRITE,
+    _overwrites(
+        "index_fill",
+        _index_fill_forward,
+        _index_fill,
+        "torch.index_fill({0}, {dim}, [index], {value})",
         parameters=_choose_filled,
-        complex=True,
     ),
-    Op(
-        name="scatter",
-        forward=_scatter_forward,
-        vjp=_scatter,
-        code="torch.scatter({0}, {dim}, " + TENSOR + ", {1})",
-        formula=_OVERWRITE,
-        arity=2,
-        parameters=_choose_scatter,
-        same_shape=False,
-        complex=True,
+    _overwrites(
+        "scatter", _scatter_forward, _scatter, "torch.scatter({0}, {dim}, [index], {1})", parameters=_choose_scatter
     ),
-    Op(
-        name="select_scatter",
-        forward=torch.select_scatter,
-        vjp=_select_scatter,
-        code="torch.select_scatter({0}, {1}, {dim}, {index})",
-        formula=_OVERWRITE,
-        arity=2,
+    _overwrites(
+        "select_scatter",
+        _select_scatter_forward,
+        _select_scatter,
+        "torch.select_scatter({0}.contiguous(), {1}, {dim}, {index})",
         parameters=_choose_select_scatter,
-        same_shape=False,
+        complex=False,
     ),
 )
-
-OPS = (*_MASKS, *_WRITING)

@@ -50,7 +50,9 @@ def _slice_forward(x: torch.Tensor, *, dim: int, start: int, stop: int, step: in
 
 
 def _slice(call: Call, g: torch.Tensor) -> torch.Tensor:
-    dim, start, stop, step = (call.parameters[name] for name in ("dim", "start", "stop", "step"))
+    dim, *limits = (call.parameters[name] for name in ("dim", "start", "stop", "step"))
+    # Under vmap slice_scatter takes limits as they are: none past the end, nor counted from it (torch 2.13).
+    start, stop, step = slice(*limits).indices(call.x.shape[dim])
     return torch.slice_scatter(_zeros(call, g), g, dim, start, stop, step)
 
 

@@ -74,11 +74,11 @@ def _adaptive_forward(x: torch.Tensor, output_size: int) -> torch.Tensor:
 def _adaptive(call: Call, g: torch.Tensor) -> torch.Tensor:
     """Window i reaches from floor(i n / m) to ceil((i + 1) n / m)."""
     n, m = call.x.shape[-1], call.parameters["output_size"]
-    grad = torch.zeros((g.shape[0], n), dtype=g.dtype, device=g.device)
+    shares = torch.zeros((m, n), dtype=g.dtype, device=g.device)
     for i in range(m):
         start, end = i * n // m, -(-(i + 1) * n // m)
-        grad[:, start:end] += g[:, i : i + 1] / (end - start)
-    return grad.reshape(call.x.shape)
+        shares[i, start:end] = 1 / (end - start)
+    return (g @ shares).reshape(call.x.shape)
 
 
 def _choose_size(shapes: Sequence[Shape], choice: int) -> Parameters | None:

@@ -48,15 +48,17 @@ def _choose_diagonal(shapes: Sequence[Shape], choice: int) -> Parameters | None:
     return {"diagonal": choice % 2} if len(shape) >= 2 and prod(shape) > 0 else None
 
 
-def _attention(call: Call, g: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    q, k, v = call.inputs
+def _attention(call: Call, g: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    # torch's kernels keep the scores in single precision at least: rounded to half, an exponential of them is lost.
+    q, k, v, wide = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (*call.inputs, g))
     scale = q.shape[-1] ** -0.5
     scores = (q @ k.mT) * scale
     if call.parameters["is_causal"]:
         scores = scores.masked_fill(~torch.ones_like(scores, dtype=torch.bool).tril(), -torch.inf)
     y = torch.softmax(scores, -1)
-    grad_scores = _through(y, g @ v.mT, -1) * scale
-    return grad_scores @ k, grad_scores.mT @ q, y.mT @ g
+    grad_scores = _through(y, wide @ v.mT, -1) * scale
+    gradients = grad_scores @ k, grad_scores.mT @ q, y.mT @ wide
+    return tuple(grad.to(g.dtype) for grad in gradients)
 
 
 def _fit_attention(shapes: Sequence[Shape], choice: int) -> Parameters | None:
