@@ -4,7 +4,8 @@ python -m properties.fault_table
 python -m properties.fault_table --only 06
 
 D is detected, C a crash with another error (it alerts, and explains nothing), w a warning, - silence, "not run" where a
-tool has no entry for such a subject or would take gigabytes. Everything is measured when the script runs.
+tool has no entry for such a subject or would take gigabytes. Below stand the counts for the correct twins, of which
+nothing should be said. Everything is measured when the script runs.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import itertools
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -72,6 +74,8 @@ def by_gradcheck(tool: Callable[..., object], subject: object, inputs: Inputs, *
 
 def _float32(inputs: Inputs) -> Inputs:
     def one(t: torch.Tensor) -> torch.Tensor:
+        if not (t.is_floating_point() or t.is_complex()):
+            return t
         dtype = torch.complex64 if t.is_complex() else torch.float32
         return t.detach().to(dtype).requires_grad_(t.requires_grad)
 
@@ -126,13 +130,22 @@ def by_opcheck(row: Row, inputs: Inputs) -> str:
 
 
 def by_gradharness(row: Row) -> str:
-    """What this package says, and which check says so first."""
-    report = check(row.wrong, row.inputs(), reference=row.reference, seed=0)
-    if report.verdict is Verdict.FAIL:
-        return f"D {report.findings[0].check}"
-    if any(f.severity is Severity.WARNING for f in report.findings):
-        return f"w {report.findings[0].check}"
-    return "-" if report.verdict is Verdict.PASS else "undecided"
+    """What this package says, and which check says so first. A warning counts if the correct twin does not get it."""
+    verdict, errors, warned = _told(row, row.wrong)
+    if errors:
+        return f"D {errors[0]}"
+    if warned and row.right is not row.wrong:
+        warned = [name for name in warned if name not in _told(row, row.right)[2]]
+    if warned:
+        return f"w {warned[0]}"
+    return "-" if verdict is Verdict.PASS else "undecided"
+
+
+def _told(row: Row, subject: object) -> tuple[Verdict, list[str], list[str]]:
+    """The verdict, and the checks of the errors and of the warnings."""
+    report = check(subject, row.inputs(), reference=row.reference, seed=0)
+    errors, warned = ([f.check for f in report.findings if f.severity is s] for s in (Severity.ERROR, Severity.WARNING))
+    return report.verdict, errors, warned
 
 
 COLUMNS = ("slow", "fast", "gradgrad", "opcheck", "gradharness")
@@ -159,6 +172,22 @@ def noticed(entry: str) -> bool:
     return entry[:1] in ("D", "C", "w")
 
 
+def is_error(entry: str) -> bool:
+    """Whether a user is told of an error, or gets one."""
+    return entry[:1] in ("D", "C")
+
+
+def told_apart(wrong: str, right: str) -> str:
+    """The entry of a fault, or silence if the correct twin gets an error too."""
+    return "-" if is_error(right) else wrong
+
+
+def totals(table: Sequence[tuple[str, ...]], counted: Callable[[str], bool]) -> tuple[str, ...]:
+    """How many entries of each column count, of those that were run."""
+    columns = [[entry for entry in column if entry != NOT_RUN] for column in zip(*table, strict=True)]
+    return tuple(f"{sum(map(counted, column))} of {len(column)}" for column in columns)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="rows whose number starts with this")
@@ -170,15 +199,23 @@ def main() -> int:
     rows = [row for row in ROWS if row.number.startswith(options.only)]
     print(line("row", "fault", COLUMNS))
     print("|" + "|".join("-" * n for n in (16, 60, *[20] * len(COLUMNS))) + "|")
-    table = []
+    table, twins = [], []
     for row in rows:
         table.append(measured(row))
+        twins.append(measured(replace(row, wrong=row.right)))
         print(line(row.number, row.name, table[-1]), flush=True)
-    totals = tuple(f"{sum(map(noticed, column))} of {len(rows)}" for column in zip(*table, strict=True))
-    print(line("", "noticed (D, C or w)", totals))
-    union = sum(any(noticed(e) for e in entries[:4]) for entries in table)
-    print(f"\nnoticed by any of torch's tools: {union} of {len(rows)}; {time.monotonic() - started:.0f} s")
-    return 0
+        if any(map(is_error, twins[-1])):
+            print(line("", "   its correct twin", twins[-1]), flush=True)
+    print(line("", "noticed (D, C or w), of those run", totals(table, noticed)))
+    print(line("", "errors told of correct twins (D or C)", totals(twins, is_error)))
+    apart = [tuple(map(told_apart, *both)) for both in zip(table, twins, strict=True)]
+    print(line("", "told apart from the correct twin", totals(apart, noticed)))
+    union = sum(any(map(noticed, entries[:4])) for entries in apart)
+    print(f"\ntold apart by any of torch's tools: {union} of {len(rows)}; {time.monotonic() - started:.0f} s")
+    missed = [row.number for row, entries in zip(rows, table, strict=True) if not noticed(entries[-1])]
+    alarmed = [row.number for row, entries in zip(rows, twins, strict=True) if is_error(entries[-1])]
+    print(f"missed by gradharness: {missed or 'none'}; twins that it calls wrong: {alarmed or 'none'}")
+    return 1 if missed or alarmed else 0
 
 
 if __name__ == "__main__":

@@ -239,6 +239,12 @@ SUBJECTS = [
     correct("layer: bias", function(lambda x, b: x + b, lambda x, b, g: (g, g.sum(0))), X, (4,)),
     correct("layer: outer product", function(lambda a, b: a[:, None] * b, lambda a, b, g: (g @ b, a @ g)), (3,), (4,)),
     correct(
+        "layer: product of real numbers",
+        function(lambda x, y: x * y, lambda x, y, g: (g * y, g * x)),
+        {"x": "n d", "y": "n d"},
+        reference=lambda x, y: torch.einsum("nd,nd->nd", x, y),
+    ),
+    correct(
         "layer: determinant",
         function(_det, lambda a, g: g * _det(a) * torch.linalg.inv(a).mT),
         {"a": tensor("n n", kind="invertible")},

@@ -173,7 +173,7 @@ def hunt(fault: Planted, seed: int, count: int) -> Hunt:
     right = catalogue().find(fault.op)
     ops = catalogue().replaced(fault.op, lambda call, *cotangents: fault.bent(right, call, list(cotangents)))
     started = time.perf_counter()
-    finding = search(ops, seed, count)
+    finding = search(ops, seed=seed, count=count)
     return Hunt(fault, seed, finding, time.perf_counter() - started)
 
 

@@ -17,6 +17,8 @@ Inputs = tuple[object, ...] | Mapping[str, object]
 # Families whose functions accept every size from one on (and most of them zero): their inputs are told by specs, which
 # also say which axes go together.
 _SPECIFIED = ("elementwise", "binary", "products", "indexing and masks", "linear algebra")
+# An expansion by cofactors takes n! steps, and sizes grow.
+_SLOW_REFERENCES = {"det"}
 _KINDS = {"square": "invertible", "spd": "spd", "symmetric": "symmetric"}
 
 
@@ -88,7 +90,8 @@ def spd(n: int) -> Callable[[torch.Generator], torch.Tensor]:
 
 def of_entry(entry: Entry) -> Correct:
     """An entry of the catalogue, told by specs where they can say what it accepts."""
-    reference = {"reference": entry.reference} if entry.reference and len(entry.name) % 2 else {}
+    told = entry.reference and len(entry.name) % 2 and entry.name not in _SLOW_REFERENCES
+    reference = {"reference": entry.reference} if told else {}
     specs = _specs(entry)
     if specs is not None:
         return correct(entry.name, entry.function, specs, **reference)

@@ -27,7 +27,7 @@ from gradharness.model.verdict import Discrepancy, Fault, Observation, Verdict
 
 _IMAGINARY = 8  # number of the first of the case's directions that serve as imaginary parts
 _DIRECTIONS = 2
-_UNIT = complex(0.6, 0.8)
+_FACTOR = complex(0.9, 1.2)  # not of modulus one, under which a quotient of lengths turns like a product
 _CLOSE = 1e-6  # of the rms, for forwards and hypotheses
 _REAL = "the forward does not take complex numbers: {}"
 _OTHER_FORWARD = "the forward is not the reference's for complex numbers"
@@ -257,12 +257,12 @@ def _is_product(setting: Setting, case: Case) -> bool:
     if len(primals.leaves) < 2 or not any(r.coerced for r in setting.subject.raw_returns(primals, case.cotangents)):
         return False
     for number in range(len(primals.leaves)):
-        turned = [_UNIT * x if i == number else x for i, x in enumerate(primals.leaves)]
+        turned = [_FACTOR * x if i == number else x for i, x in enumerate(primals.leaves)]
         try:
             outputs = setting.subject.outputs(primals.at(turned))
         except SubjectError:
             return False
-        if len(outputs) != len(case.outputs) or not all(map(_near, outputs, [_UNIT * y for y in case.outputs])):
+        if len(outputs) != len(case.outputs) or not all(map(_near, outputs, [_FACTOR * y for y in case.outputs])):
             return False
     return True
 

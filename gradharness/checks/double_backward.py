@@ -185,7 +185,8 @@ def _told(setting: Setting, case: Case, seen: Observation) -> Observation:
     if seen.verdict is Verdict.FAIL:
         found = setting.subject.linearize(case.primals).pullback(case.cotangents)
         silent = tuple(_is_nothing(g) for g in found)
-        told = tuple(_named(case, d, silent) for d in seen.discrepancies)
+        recorded = bool(setting.subject.traced(case.primals, attached([x.clone() for x in case.primals.leaves])))
+        told = tuple(_named(case, d, silent, recorded=recorded) for d in seen.discrepancies)
         return Observation(verdict=Verdict.FAIL, discrepancies=told)
     if seen.verdict is Verdict.SKIPPED:
         return replace(seen, reason=NOTHING)
@@ -198,14 +199,14 @@ def _is_nothing(gradient: torch.Tensor | None) -> bool:
     return gradient is None or not bool(gradient.any())
 
 
-def _named(case: Case, found: Discrepancy, silent: Sequence[bool]) -> Discrepancy:
+def _named(case: Case, found: Discrepancy, silent: Sequence[bool], *, recorded: bool) -> Discrepancy:
     number = case.primals.labels.index(found.label)
-    detail = _in_words(found.label, everything=all(silent), nothing=silent[number])
+    detail = _in_words(found.label, recorded=recorded, nothing=silent[number])
     return replace(found, fault=Fault.SECOND_ORDER, detail=detail, steps=_steps(found, number))
 
 
-def _in_words(label: str, *, everything: bool, nothing: bool) -> str:
-    if everything:
+def _in_words(label: str, *, recorded: bool, nothing: bool) -> str:
+    if not recorded:
         return (
             "backward is detached from autograd: second derivatives come out as zero, silently; mark it "
             "@once_differentiable, or compute it of ops that autograd can differentiate"

@@ -13,7 +13,7 @@ from gradharness.model.subject import RawReturn
 from gradharness.model.verdict import Discrepancy, Fault
 
 # After a node's backward its hook sees every gradient, and an input that needs none has no edge.
-_WORTH_TELLING = 10.0  # % of the returned elements; a bias beside a weight is not
+_WORTH_TELLING = 10  # % of the returned elements; a bias beside a weight is not
 _STEPS = """
 outputs = [t for t in tensors(call_subject(*arguments.values())) if t.requires_grad]
 nodes, wasted = [t.grad_fn for t in outputs if t.grad_fn is not None], []
@@ -30,9 +30,10 @@ sys.exit(int(bool(wasted)))
 
 
 def wasted(setting: Setting, case: Case, there: Case) -> Iterator[Discrepancy]:
-    """A warning for each input whose gradient came although only others were asked for.
+    """A warning for each backward that gives gradients of inputs although only others were asked for.
 
-    A gradient that is the cotangent itself, or shares its memory with one that was asked for, costs nothing.
+    It is one, whichever inputs they are: the remedy is one, too. A gradient that is the cotangent itself, or shares
+    its memory with one that was asked for, costs nothing.
 
     Args:
         setting: With the subject.
@@ -43,25 +44,32 @@ def wasted(setting: Setting, case: Case, there: Case) -> Iterator[Discrepancy]:
         returns = setting.subject.raw_returns(there.primals, there.cotangents)
     except SubjectError:
         return
-    if not any(_unasked(r, there.cotangents) for r in returns):
+    unasked = [_unasked(r, there.cotangents) for r in returns]
+    if not any(unasked):
         return
     named = _names(setting, case)
     elements = sum(v.numel() for r in returns for v in r.returned if isinstance(v, torch.Tensor))
-    only = " and ".join(f"`{label}`" for label in there.primals.labels)
-    for place, returned in enumerate(returns):
-        for number, value in _unasked(returned, there.cotangents):
-            label = named.get((place, returned.place, number))
-            if label is None or not elements:
-                continue
-            share = 100 * value.numel() / elements
-            if share < _WORTH_TELLING:
-                continue
-            detail = (
-                f"{returned.place} computes a gradient for `{label}` when only {only} requires one: {value.numel()} of "
-                f"{elements} elements that it returns ({_percent(share)}) are thrown away; ctx.needs_input_grad tells"
-            )
-            steps = tuple(_STEPS.splitlines())
-            yield Discrepancy(label=label, got=value, fault=Fault.UNEXPECTED_GRADIENT, detail=detail, steps=steps)
+    for place, (returned, found) in enumerate(zip(returns, unasked, strict=True)):
+        known = [(label, g) for number, g in found if (label := named.get((place, returned.place, number)))]
+        thrown = sum(g.numel() for _, g in known)
+        if thrown and 100 * thrown >= _WORTH_TELLING * elements:
+            yield _told(returned.place, [label for label, _ in known], there.primals.labels, (thrown, elements))
+
+
+def _told(place: str, labels: Sequence[str], asked: Sequence[str], counts: tuple[int, int]) -> Discrepancy:
+    thrown, elements = counts
+    what = "a gradient" if len(labels) == 1 else "gradients"
+    requires = "requires" if len(asked) == 1 else "require"
+    detail = (
+        f"{place} computes {what} for {_listed(labels)} when only {_listed(asked)} {requires} one: {thrown} of "
+        f"{elements} elements that it returns ({100 * thrown / elements:.0f} %) are thrown away; "
+        "ctx.needs_input_grad tells"
+    )
+    return Discrepancy(label=place, fault=Fault.UNEXPECTED_GRADIENT, detail=detail, steps=tuple(_STEPS.splitlines()))
+
+
+def _listed(labels: Sequence[str]) -> str:
+    return " and ".join(f"`{label}`" for label in labels)
 
 
 def _unasked(returned: RawReturn, cotangents: Sequence[torch.Tensor]) -> list[tuple[int, torch.Tensor]]:
@@ -97,7 +105,3 @@ def _names(setting: Setting, case: Case) -> dict[tuple[int, str, int], str]:
         for number, given in enumerate(returned.inputs)
         if given.needed and given.label in case.primals.labels
     }
-
-
-def _percent(share: float) -> str:
-    return f"{share:.0f} %" if share >= 1 else "less than 1 %"

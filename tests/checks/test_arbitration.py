@@ -96,6 +96,34 @@ def test_a_share_of_a_tie_is_right_and_full_credit_for_all_is_refused():
     assert judged(torch.amax, full, tie, reference=lambda x: x.max(0).values).verdict is Verdict.FAIL
 
 
+def _sorted_backward(x, w, factor=1.0):
+    """Hands each weight to the element that a stable sort put there; torch's own order of equals is another."""
+    return torch.zeros_like(x).scatter_add(0, x.argsort(stable=True), factor * w)
+
+
+MANY_EQUAL = [1.0, 0.5, 1.0, 1.0, 0.5] * 8
+
+
+def test_many_equals_have_more_orders_than_can_be_seen_beside_them():
+    found = judged(
+        lambda x: torch.sort(x).values,
+        _sorted_backward,
+        MANY_EQUAL,
+        reference=lambda x: x.sort(descending=True).values.flip(0),
+    )
+    assert found.verdict is not Verdict.FAIL
+
+
+def test_a_factor_is_no_matter_of_order():
+    found = judged(
+        lambda x: torch.sort(x).values,
+        lambda x, w: _sorted_backward(x, w, 1.5),
+        MANY_EQUAL,
+        reference=lambda x: x.sort(descending=True).values.flip(0),
+    )
+    assert found.verdict is Verdict.FAIL
+
+
 def test_equals_may_be_dealt_out_in_any_order():
     def vjp(x, w):
         return torch.zeros_like(x).scatter(0, x.flip(0).argsort(stable=True).neg() + 3, w)

@@ -100,6 +100,7 @@ REAL = {
     "relu": (lambda x: x.relu(), lambda x, g: g * (x > 0), "does not take complex numbers"),
     "comparison": (lambda x: x.sin(), lambda x, g: g * torch.where(x > 9, 0, x.cos()), "backward raises"),
     "sine": (lambda x: x.sin(), lambda x, g: g * x.cos(), "not claimed"),
+    "polynomial": (lambda x: x**3, lambda x, g: g * 3 * x * x, "not claimed"),
     "imaginary part dropped": (lambda x: x.to(torch.float64).sin(), lambda x, g: g * x.cos(), "complex numbers"),
 }
 
@@ -111,6 +112,18 @@ def test_real_functions_are_skipped(name):
     assert result.verdict is Verdict.SKIPPED
     assert finding is None
     assert reason in result.reason
+
+
+def test_a_quotient_that_turns_with_its_arguments_is_no_product():
+    subject = function(
+        lambda x, y: x * y / (x.norm() * y.norm()),
+        lambda x, y, g: tuple(
+            (g * b - a * (g * a * b).sum() / (a * a).sum()) / (x.norm() * y.norm()) for a, b in ((x, y), (y, x))
+        ),
+    )
+    result, finding = look(subject, XY)
+    assert result.verdict is Verdict.SKIPPED
+    assert finding is None
 
 
 def test_a_reference_that_is_another_function_of_complex_numbers_makes_no_claim():

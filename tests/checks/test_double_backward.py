@@ -179,6 +179,26 @@ class WrongAndAttached(Square):
         return 3 * x * g
 
 
+class SmallRows(torch.autograd.Function):
+    """The identity, whose backward divides by a length in the branch that is not taken."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, g):
+        length = ctx.saved_tensors[0].norm(dim=-1, keepdim=True)
+        return g * torch.where(length > 1e9, 1 / length, 1.0)
+
+
+class Identity(SmallRows):
+    @staticmethod
+    def backward(ctx, g):
+        return g * 1
+
+
 SILENT = [
     (Detached, Square, "detached from autograd: second derivatives come out as zero, silently"),
     (ByNumpy, Once, "mark it @once_differentiable"),
@@ -197,6 +217,18 @@ def test_a_silently_wrong_second_derivative_is_found_and_its_script_shows_it(wro
     assert found.fault is Fault.SECOND_ORDER
     assert says in found.message
     assert statuses(found, wrong, right) == (1, 0)
+
+
+def test_a_second_derivative_that_is_not_finite_is_told_of_the_primal_whose_it_is():
+    result = looked(SmallRows, "double_backward", (5, 4))
+    assert "the second derivative by x is wrong" in result.findings[0].message
+    assert statuses(result.findings[0], SmallRows, Identity) == (1, 0)
+
+
+def test_nothing_is_called_detached_that_is_zero_where_the_gradient_is():
+    result = looked(lambda x: x.abs().square(), "double_backward")
+    assert result.verdict is Verdict.FAIL
+    assert "the second derivative by x is missing" in result.findings[0].message
 
 
 def test_a_second_derivative_that_misses_one_primal_is_found():

@@ -1,5 +1,6 @@
 """Whatever else is asked for, a gradient is the same."""
 
+import re
 from types import MappingProxyType
 
 import pytest
@@ -157,10 +158,28 @@ def test_the_witness_asks_for_the_subset_alone():
 def test_wasted_work_is_a_warning_with_its_share():
     report = examined(Wasteful)
     assert report.verdict is Verdict.PASS
-    for finding in report.findings:
-        assert (finding.fault, finding.severity) == (Fault.UNEXPECTED_GRADIENT, Severity.WARNING)
-    text = "Wasteful.backward computes a gradient for `y` when only `x` requires one: "
-    assert any(m.startswith(text) and "(50 %)" in m for m in messages(report))
+    (finding,) = report.findings
+    assert (finding.fault, finding.severity) == (Fault.UNEXPECTED_GRADIENT, Severity.WARNING)
+    assert re.search(
+        r"^Wasteful.backward computes a gradient for `[xy]` when only `[xy]` requires one: ", finding.message
+    )
+    assert "(50 %)" in finding.message
+
+
+def test_wasted_work_is_told_once_for_all_the_inputs_of_a_backward():
+    class Linear(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, w, b):
+            ctx.save_for_backward(x, w)
+            return x @ w + b
+
+        @staticmethod
+        def backward(ctx, g):
+            x, w = ctx.saved_tensors
+            return g @ w.mT, x.mT @ g, g.sum(0)
+
+    (finding,) = examined(Linear, randn((3, 4), (4, 2), (2,))).findings
+    assert re.search(r"computes gradients for `\w` and `\w` when only `\w` requires one: ", finding.message)
 
 
 def test_handing_the_cotangent_through_wastes_nothing():
