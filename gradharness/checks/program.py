@@ -8,6 +8,7 @@ import torch
 
 from gradharness.checks.base import Check, Setting
 from gradharness.checks.contexts import BEFORE, Context, chain, contexts
+from gradharness.checks.in_model import in_model
 from gradharness.checks.nodes import OWN_GRAPH, has_graph, made_of_pullback, outputs_of
 from gradharness.checks.repeats import Call, called, copied, helpers, pair_of, same_bits
 from gradharness.checks.roundoff import MARGIN, own_roundoff
@@ -49,6 +50,8 @@ def examine(setting: Setting, case: Case) -> Observation:
     graph = has_graph(setting.subject, case)
     if not graph and any(len(path) > 1 for path in case.primals.active):
         return Observation(verdict=Verdict.SKIPPED, reason=_NESTED)
+    if (found_there := in_model(setting, case)) is not None:
+        return _failed(*found_there, ())
     first = called(setting, case.primals, case.cotangents)
     looked = 0
     for context in [*contexts(case), _chain(case)]:

@@ -46,8 +46,10 @@ def replace(value: Any, path: Path, new: object) -> Any:
     items = [*value[:number], replace(value[number], rest, new), *value[number + 1 :]]
     if isinstance(value, list):
         return items
-    # A namedtuple is built from its fields, a plain tuple from one iterable.
-    return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    # A namedtuple is built from its fields, torch's named results (of max) and a plain tuple from one iterable.
+    if hasattr(value, "_fields"):
+        return type(value)(*items)
+    return type(value)(items) if hasattr(value, "n_fields") else tuple(items)
 
 
 def map_tensors(function: Callable[[torch.Tensor], object], value: Any) -> Any:

@@ -91,7 +91,7 @@ def disagreement(trace: Trace, cotangents: Sequence[torch.Tensor]) -> Disagreeme
         return Disagreement(None, None, None, float("inf"), _no_gradient(trace, error))
     finally:
         _restore(trace, before)
-    leaf, worst = _worst(got, expected, cotangents)
+    leaf, worst = worst_of(got, expected, cotangents)
     if worst <= 1:
         return None
     return Disagreement(leaf, got[leaf], expected[leaf], worst, localise(trace, cotangents))
@@ -127,7 +127,16 @@ def _no_gradient(trace: Trace, error: RuleError) -> Guilty:
     return Guilty(error.step, trace.steps[error.step].node, error.op, wrong, error.what)
 
 
-def _worst(got: Gradients, expected: Gradients, cotangents: Sequence[torch.Tensor]) -> tuple[int, float]:
+def worst_of(got: Gradients, expected: Gradients, cotangents: Sequence[torch.Tensor]) -> tuple[int, float]:
+    """Number and ``excess`` of the gradient that is furthest off; 0 where there are none.
+
+    Args:
+        got: Gradients.
+        expected: What they should be.
+        cotangents: What they were made of.
+    """
+    if not got:
+        return 0, 0.0
     floor = noise_floor([*cotangents, *expected])
     excesses = [excess(g, e, floor) for g, e in zip(got, expected, strict=True)]
     leaf = max(range(len(excesses)), key=excesses.__getitem__)
@@ -217,7 +226,7 @@ def _judged(trace: Trace, number: int, weights: Tensors, gradients: Gradients) -
     step = trace.steps[number]
     operands = pristine(trace, step)
     expected = graph.local(step, operands, weights)
-    place, size = _worst(gradients, expected, weights)
+    place, size = worst_of(gradients, expected, weights)
     if size <= 1 or not _recurs(step, operands, weights, expected):
         return []
     got = gradients[place]
@@ -249,7 +258,7 @@ def _wrong_beside(step: Step, operands: Tensors, weights: Tensors) -> bool:
         with torch.no_grad():
             gradients = step.op.pull(Call(taken, outputs, step.parameters), copies(weights))
         expected = graph.local(step, operands, weights)
-        return _worst(gradients, expected, weights)[1] > 1
+        return worst_of(gradients, expected, weights)[1] > 1
     except Exception:  # somebody's rule may raise anything; it did not at the point itself
         return False
 

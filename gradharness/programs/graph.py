@@ -76,10 +76,12 @@ def local(step: Step, operands: Sequence[torch.Tensor], cotangents: Sequence[tor
         OracleUnavailable: If autograd itself raises.
     """
     with torch.enable_grad():
-        leaves = [x.detach().requires_grad_() for x in operands]
+        leaves = [x.detach() for x in operands]
+        floating = [x.requires_grad_() for x in leaves if x.is_floating_point() or x.is_complex()]
         taken = [x.clone() if step.op.in_place else x for x in leaves]
         outputs = step.op.run(taken, step.parameters)
-    return _gradients(outputs, leaves, cotangents)
+    found = dict(zip(map(id, floating), _gradients(outputs, floating, cotangents), strict=True))
+    return tuple(found.get(id(x)) for x in leaves)
 
 
 def _attached(trace: Trace) -> Tensors:

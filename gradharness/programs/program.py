@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from gradharness.errors import UsageError
 from gradharness.programs.op import Shape
+
+if TYPE_CHECKING:
+    from gradharness.programs.resolution import Trace
 
 Literal = tuple[list[tuple[Shape, str]], list[tuple[str, tuple[int, ...], int]], int]
 _KINDS = ("", "complex", "constant", "complex constant")  # as a literal says what a leaf is
@@ -41,10 +45,6 @@ class Node:
     op: str
     operands: tuple[int, ...] = ()
     choice: int = 0
-
-    def operand(self, place: int) -> int:
-        """How many values back the operand at this place lies."""
-        return self.operands[place] if place < len(self.operands) else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,13 @@ class Program:
         except (TypeError, ValueError) as error:
             form = "([(shape, kind), ...], [(op, operands, choice), ...], seed)"
             raise UsageError(f"Program: {literal!r:.80} is not of the form {form}: {error}") from error
+
+    @staticmethod
+    def from_module(model: Callable[..., Any], example: object) -> Trace:
+        """A model's graph; see ``models.from_module``. Its steps are settled already, so it is a ``Trace``."""
+        from gradharness.programs.models import from_module  # it is built of traces, which are built of programs
+
+        return from_module(model, example)
 
 
 def _leaf(shape: Shape, kind: str) -> Leaf:

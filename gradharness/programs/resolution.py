@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from torch.fx import GraphModule
 
+from gradharness.errors import OperandsRefused
 from gradharness.model.subject import Tensors
 from gradharness.programs import adapters
 from gradharness.programs.catalogue import Catalogue
@@ -92,6 +94,12 @@ class Trace:
             values.extend(step.op.run([values[i] for i in step.operands], step.parameters))
         return tuple(values[i] for i in self.outputs)
 
+    def to_fx(self) -> GraphModule:
+        """The steps as a torch.fx graph, called with the leaves; see ``models.to_fx``."""
+        from gradharness.programs.models import to_fx  # it is built of traces
+
+        return to_fx(self)
+
 
 def resolve(program: Program, leaves: Sequence[torch.Tensor], catalogue: Catalogue) -> Trace:
     """Settles all steps of a program.
@@ -118,6 +126,8 @@ class _Builder:
         self.program = program
         self.catalogue = catalogue
         self.values = leaves
+        self.shapes: list[Shape] = [tuple(x.shape) for x in leaves]
+        self.complex = [x.is_complex() for x in leaves]
         self.needed = [leaf.active for leaf in program.leaves]
         self.steps: list[Step] = []
         self.pool = list(range(len(leaves)))  # what nodes may use: neither indices nor what only prepares
@@ -129,21 +139,26 @@ class _Builder:
         self.catalogue.find(node.op)
         start = self.catalogue.numbers[node.op]
         ring = self.catalogue.ops
+        count = len(self.pool)
+        asked = [place % count for place in node.operands]
         for k in range(len(ring)):
             op = ring[(start + k) % len(ring)]
-            for shift in range(min(_SHIFTS, len(self.pool)) if op.arity > 1 else 1):
+            given = [*asked[: op.arity], *[0] * (op.arity - len(asked))]
+            for shift in range(min(_SHIFTS, count) if op.arity > 1 else 1):
                 # A replay is settled already: the same steps come out.
-                places = [node.operand(j) % len(self.pool) for j in range(op.arity)]
-                places[-1] = (places[-1] + shift) % len(self.pool)
+                places = [*given[:-1], (given[-1] + shift) % count]
                 if self._apply(op, number, [self.pool[-1 - j] for j in places], node.choice):
                     self.settled.append(Node(op.name, tuple(places), node.choice))
                     return
 
     def _apply(self, op: Op, node: int, operands: list[int], choice: int) -> bool:
         """Whether the op takes these operands, and then has been applied to them."""
+        unfitted = op.arity < 2 or not op.same_shape  # shapes stay: most ops that do not fit are told by them at once
+        if unfitted and op.parameters([self.shapes[i] for i in operands], choice) is None:
+            return False
         before = len(self.steps), len(self.values)
         operands = self._fitted(op, node, operands)
-        parameters = op.parameters([tuple(self.values[i].shape) for i in operands], choice)
+        parameters = op.parameters([self.shapes[i] for i in operands], choice)
         if parameters is None or (op.in_place and not self._keeps_shape(op, operands)):
             return self._undo(before)
         operands = [self._within(op.domain(j), node, i) for j, i in enumerate(operands)]
@@ -151,7 +166,7 @@ class _Builder:
             operands[0] = self._step(adapters.CLONE, {}, (operands[0],), node)[0]
         try:
             results = self._step(op, parameters, tuple(operands), node, prepares=False)
-        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+        except (torch.linalg.LinAlgError, OperandsRefused):  # type: ignore[attr-defined]
             return self._undo(before)
         sizes = [_largest(self.values[i]) for i in results[: len(results) - op.discrete]]
         if not all(map(math.isfinite, sizes)):
@@ -162,13 +177,13 @@ class _Builder:
 
     def _keeps_shape(self, op: Op, operands: list[int]) -> bool:
         """Whether what an in-place op computes has the shape of what it writes into."""
-        shapes = [self.values[i].shape for i in operands]
+        shapes = [self.shapes[i] for i in operands]
         return not op.same_shape or torch.broadcast_shapes(*shapes) == shapes[0]  # type: ignore[no-untyped-call]
 
     def _undo(self, before: tuple[int, int]) -> bool:
         del self.steps[before[0] :]
-        del self.values[before[1] :]
-        del self.needed[before[1] :]
+        for known in (self.values, self.shapes, self.complex, self.needed):
+            del known[before[1] :]
         return False
 
     def _step(
@@ -177,6 +192,8 @@ class _Builder:
         made = op.run([self.values[i] for i in operands], parameters)
         results = tuple(range(len(self.values), len(self.values) + len(made)))
         self.values.extend(made)
+        self.shapes.extend(tuple(y.shape) for y in made)
+        self.complex.extend(y.is_complex() for y in made)
         last = len(made) - op.discrete
         needed = any(self.needed[i] for i in operands)
         self.needed.extend(needed and k < last for k in range(len(made)))
@@ -185,7 +202,7 @@ class _Builder:
 
     def _fitted(self, op: Op, node: int, operands: list[int]) -> list[int]:
         """Operands of one dtype, that broadcast where they have to."""
-        complexes = [self.values[i].is_complex() for i in operands]
+        complexes = [self.complex[i] for i in operands]
         fitted = operands
         if any(complexes) and (not op.complex or op.domains):
             fitted = [
@@ -199,7 +216,7 @@ class _Builder:
             ]
         if op.arity < 2 or not op.same_shape:
             return fitted
-        shapes = [tuple(self.values[i].shape) for i in fitted]
+        shapes = [self.shapes[i] for i in fitted]
         for j, axes in enumerate(offending(shapes)):
             if axes:
                 fitted[j] = self._step(adapters.MEAN, {"dim": axes}, (fitted[j],), node)[0]

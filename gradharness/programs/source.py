@@ -34,10 +34,12 @@ def source(trace: Trace, cotangents: Sequence[torch.Tensor] | None = None) -> st
         cotangents: One for each of ``trace.outputs``.
 
     Returns:
-        Source that needs only torch. It leaves ``outputs`` (a tuple), and ``gradients`` with one for each leaf that
-        requires grad, or None where no output depends on it.
+        Source that needs only torch, and what a definition of the user's refers to. It leaves ``outputs`` (a tuple),
+        and ``gradients`` with one for each leaf that requires grad, or None where no output depends on it.
     """
     lines = ["import torch", ""]
+    for text in dict.fromkeys(step.op.definition for step in trace.steps if step.op.definition):
+        lines += [*text.splitlines(), ""]
     for i, (x, leaf) in enumerate(zip(trace.leaves, trace.program.leaves, strict=True)):
         lines.append(f"x{i} = {tensor_source(x)}{'.requires_grad_()' if leaf.active else ''}")
     lines += [step_source(trace, step) for step in trace.steps]

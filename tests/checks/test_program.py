@@ -464,3 +464,27 @@ def test_the_reproducer_fails_while_the_fault_is_there(subject):
     mended = re.sub(rf"\b{subject.__name__}\b", twin[subject.__name__], finding.reproducer)
     assert mended != finding.reproducer
     assert exit_code(mended) == 0
+
+
+class Holds(torch.nn.Module):
+    """A model with a Function in it, whose cotangent another branch shares."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.lift, self.drop, self.function = torch.nn.Linear(3, 4), torch.nn.Linear(4, 2), function
+
+    def forward(self, x):
+        h = self.lift(x)
+        return self.drop(self.function.apply(h) + h)
+
+
+def test_in_a_model_the_guilty_call_is_named():
+    report = check(Holds(WritesCotangent), (torch.randn(5, 3),), checks=["program"], seed=1)
+    (finding,) = report.findings
+    assert finding.fault is Fault.IN_CONTEXT
+    assert "WritesCotangent.apply stands in this model" in finding.message
+
+
+def test_in_a_model_a_backward_with_its_own_copy_passes():
+    report = check(Holds(OwnCopy), (torch.randn(5, 3),), checks=["program"], seed=1)
+    assert report.verdict is Verdict.PASS
