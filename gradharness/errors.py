@@ -4,11 +4,14 @@ GradharnessError
 ├── UsageError            the caller asked for something that cannot be: value, place, remedy
 │   ├── SpecError         an argument's spec is malformed or fits no argument
 │   ├── UnknownNameError  no check, profile, device or dtype of that name ("did you mean …")
-│   └── LoadError         a file or module of the user's does not import
+│   ├── LoadError         a file or module of the user's does not import
+│   └── StoreError        the store of a campaign cannot be opened or written
 ├── SubjectError          the code under test raised; the original exception is the cause
 │   ├── ForwardRaised
-│   └── BackwardRaised
+│   ├── BackwardRaised
+│   └── BuildRaised       a module cannot even be built
 ├── RuleError             a hand-written VJP of an op raised, or returned what is no gradient
+├── OperandsRefused       the forward of an op raised: a program puts another op in its place
 └── OracleUnavailable     this source of a derivative cannot answer here, and why
 
 GradientError(AssertionError)   a gradient is wrong; the text is the report
@@ -59,6 +62,10 @@ class LoadError(UsageError):
     """A file or module that was to be checked does not import, or lacks the attribute."""
 
 
+class StoreError(UsageError):
+    """The store of a campaign cannot be opened or written."""
+
+
 class SubjectError(GradharnessError):
     """The code under test raised. ``original`` is its exception."""
 
@@ -81,6 +88,12 @@ class BackwardRaised(SubjectError):
     phase = "backward"
 
 
+class BuildRaised(SubjectError):
+    """The factory or class of a module raised, or made something that is not ready to be used."""
+
+    phase = "building"
+
+
 class RuleError(GradharnessError):
     """The VJP of an op raised, or returned something that is no gradient of its operands.
 
@@ -95,6 +108,10 @@ class RuleError(GradharnessError):
         self.op = op
         self.what = what
         super().__init__(f"the VJP of {op} {what}")
+
+
+class OperandsRefused(GradharnessError):
+    """The forward of an op does not take such operands."""
 
 
 class OracleUnavailable(GradharnessError):

@@ -1,3 +1,3 @@
-"""The command line: ``gradharness check``, ``list`` and ``explain``."""
+"""The command line: ``gradharness check``, ``fuzz``, ``list`` and ``explain``."""
 
 from gradharness.cli.commands import main as main

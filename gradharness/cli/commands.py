@@ -1,4 +1,4 @@
-"""``gradharness check TARGET...``, ``gradharness list``, ``gradharness explain CHECK``."""
+"""``gradharness check TARGET...``, ``fuzz [TARGET...]``, ``list``, ``explain CHECK``."""
 
 from __future__ import annotations
 
@@ -18,6 +18,16 @@ CHECK_HELP = """Run gradient tests and say whether the backwards are right.
 TARGET is PATH or PATH::NAME, where PATH is a Python file or a folder, or module:attribute.
 
 Exit status: 0 all right, 1 a gradient is wrong, 2 could not run, 3 undecided."""
+
+FUZZ_HELP = """Search without end for wrong gradients, and keep what is found.
+
+Tries random programs of all ops that have a VJP of gradharness's own and, with TARGETs (as of check), every VJP under
+test (@vjp_of) in programs of trusted ops, and every check of every gradient test with one seed after another.
+
+What is found is stored at once, and looked at again first the next time. Killed, and started again with the same
+targets, the campaign goes on where it was. One seed gives the same campaign; time only says how far it gets.
+
+Exit status: 0 nothing is wrong, 1 a gradient is wrong, 2 could not run, 130 interrupted."""
 
 _WHOLE: dict[str, Any] = {"break_on_hyphens": False}  # a word is searched for as it is written
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -72,11 +82,57 @@ def check(targets: tuple[str, ...], json_path: str | None, *, verbose: bool, no_
     sys.exit(status)
 
 
+_SECONDS = click.FloatRange(min=0, min_open=True)
+_COUNT = click.IntRange(min=1)
+
+
+@main.command(help=FUZZ_HELP)
+@click.argument("targets", metavar="[TARGET...]", nargs=-1)
+@click.option(
+    "--max-time",
+    type=_SECONDS,
+    metavar="S",
+    help="Stop after S seconds, when a round ends. Default: 60, or another bound.",
+)
+@click.option("--max-programs", type=_COUNT, metavar="N", help="Stop after N programs.")
+@click.option("--max-rounds", type=_COUNT, metavar="N", help="Stop after N rounds: programs, and checks of tests.")
+@click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Of all that is drawn. Default: the stored one.")
+@click.option("--profile", type=click.Choice(["dev", "ci", "deep"]), help="Budget of one check of a test.")
+@click.option(
+    "--store", default=".gradharness", show_default=True, metavar="FOLDER", help="Where findings and position are kept."
+)
+@click.option("--fresh", is_flag=True, help="Begin with an empty store; the old one is kept beside it.")
+@click.option(
+    "--replay", default="", metavar="N|PROGRAM", help="Look at one stored finding, or one program's literal, again."
+)
+@click.option("--json", "json_path", type=click.Path(dir_okay=False), metavar="FILE", help="Write a record.")
+@click.option("-v", "--verbose", is_flag=True, help="Show tracebacks of what could not run.")
+@click.option("--no-color", is_flag=True, help="Plain text.")
+def fuzz(targets: tuple[str, ...], *, verbose: bool, **asked: Any) -> None:
+    """Run a campaign."""
+    try:
+        status = _fuzz(targets, verbose=verbose, asked=asked)
+    except UsageError as error:
+        _complain(first_line(error, 1000), error, verbose=verbose)
+        status = 2
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        status = 130
+    sys.exit(status)
+
+
 @main.command("list")
-def list_checks() -> None:
+@click.option("--ops", is_flag=True, help="List the ops of programs in place of the checks.")
+def list_checks(*, ops: bool) -> None:
     """List the checks, with what each proves."""
     from gradharness.checks import all_checks
 
+    if ops:
+        from gradharness.programs.catalogue import catalogue
+
+        for op in sorted(catalogue().ops, key=lambda op: op.name):
+            click.echo(f"{op.name.ljust(28)}{op.code}")
+        return
     checks = all_checks()
     column = max(len(c.name) for c in checks) + 2
     for one in checks:
@@ -110,8 +166,7 @@ def _check(
     from gradharness.cli.targets import resolve
     from gradharness.report.terminal import TerminalReporter, console
 
-    if json_path is not None and not Path(json_path).absolute().parent.is_dir():
-        raise UsageError(f"--json {json_path}: the folder does not exist; make it first")
+    _insist_on_folder(json_path)
     options = Options(**asked)
     options.validate()
     found = resolve(targets)
@@ -126,6 +181,25 @@ def _check(
     for line, error in session.errors:
         _complain(line, error, verbose=verbose)
     return int(session.status)
+
+
+def _fuzz(targets: tuple[str, ...], *, verbose: bool, asked: dict[str, Any]) -> int:
+    """Run a campaign; the exit status."""
+    _insist_on_folder(asked["json_path"])
+    # torch is loaded here, not for --help.
+    from gradharness.cli.fuzzing import Fuzzing, FuzzOptions
+
+    fuzzing = Fuzzing(FuzzOptions(**asked))
+    try:
+        return int(fuzzing.run(targets))
+    finally:
+        for line, error in fuzzing.errors:
+            _complain(line, error, verbose=verbose)
+
+
+def _insist_on_folder(json_path: str | None) -> None:
+    if json_path is not None and not Path(json_path).absolute().parent.is_dir():
+        raise UsageError(f"--json {json_path}: the folder does not exist; make it first")
 
 
 def _complain(line: str, error: BaseException | None = None, *, verbose: bool = False) -> None:

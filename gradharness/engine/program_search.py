@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
-from gradharness.errors import OracleUnavailable
+from gradharness.errors import OperandsRefused, OracleUnavailable, UsageError
 from gradharness.inputs.programs import DEFAULT, Knobs, draw_program, traced
-from gradharness.programs.agreement import Disagreement, Guilty, disagreement
+from gradharness.inputs.seeds import program_seed
+from gradharness.model.subject import Tensors
+from gradharness.programs.agreement import Disagreement, Guilty, Wrong, disagreement
 from gradharness.programs.catalogue import Catalogue
+from gradharness.programs.own import OwnForward
 from gradharness.programs.program import Leaf, Node, Program
 from gradharness.programs.resolution import Trace
 from gradharness.programs.shrinking import shrink
-from gradharness.programs.source import source
+from gradharness.programs.source import source, step_source
 
 _SEEDS = 24  # of values for a program of the guilty op alone
-_STRIDE = 1_000_003  # between the seeds of one search and the next
+_ALONE = 4  # one program in so many is of the op under test alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgramFinding:
-    """A VJP that is wrong, and the smallest program that was found to show it.
+    """A VJP that is wrong, and the smallest program that was found to show it. Its text is the report.
 
     Attributes:
         program: The shrunk program; ``program.literal()`` replays it.
         original: As it was drawn.
         after: Number of programs that were looked at, this one included.
         guilty: The node to blame, and what is wrong there.
+        line: The node's line in ``source``.
         disagreement: What differs in the leaves' gradients.
         source: The program as plain PyTorch source, with its gradients.
     """
@@ -37,13 +41,21 @@ class ProgramFinding:
     original: Program
     after: int
     guilty: Guilty
+    line: str
     disagreement: Disagreement
     source: str
 
+    @property
+    def title(self) -> str:
+        """The finding in one line."""
+        count = len(self.program.nodes)
+        ops = f"{count} op" if count == 1 else f"{count} ops"
+        return f"the VJP of {self.guilty.op} {self.guilty.detail}, in a program of {ops}"
+
     def __str__(self) -> str:
-        lines = [f"the VJP of {self.guilty.op} {self.guilty.detail}, in a program of {len(self.program.nodes)} ops"]
         worst = worst_element(self.disagreement)
-        lines += [worst] if worst else []
+        place = f"guilty: node {self.guilty.node}, {self.line}"
+        lines = [self.title, place, *([worst] if worst else [])]
         return "\n".join([*lines, f"replay: {self.program.literal()!r}", self.source])
 
 
@@ -59,17 +71,62 @@ def worst_element(found: Disagreement) -> str:
     return f"{place}: {got[index].item():.6g}, autograd has {expected[index].item():.6g}"
 
 
-def look(program: Program, ops: Catalogue) -> tuple[Trace, Disagreement] | None:
-    """The program's steps and how its gradients differ; None where they agree, or nothing can be told."""
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One program that was looked at.
+
+    Attributes:
+        trace: Its steps.
+        cotangents: One for each of its outputs.
+        found: How its gradients differ; None where they agree.
+        reason: Why nothing can be told; empty where something can.
+    """
+
+    trace: Trace
+    cotangents: Tensors
+    found: Disagreement | None = None
+    reason: str = ""
+
+    def tried(self, names: Sequence[str]) -> bool:
+        """Whether something could be told of an op of one of these names."""
+        return not self.reason and not set(names).isdisjoint(self.trace.ops)
+
+    @property
+    def guilty(self) -> Guilty | None:
+        """Whose VJP is wrong; None where none is, or nothing can be told."""
+        return None if self.found is None else self.found.guilty
+
+
+def see(program: Program, ops: Catalogue) -> Seen:
+    """One program, by hand-written VJPs beside autograd.
+
+    Raises:
+        UnknownNameError: If a node names an op that the catalogue has not.
+    """
     trace, cotangents = traced(program, ops)
     try:
         found = disagreement(trace, cotangents)
-    except OracleUnavailable:
-        return None
-    return None if found is None or found.guilty is None else (trace, found)
+    except (OracleUnavailable, OperandsRefused) as error:
+        return Seen(trace, cotangents, reason=str(error))
+    unsure = found is not None and found.guilty is None
+    return Seen(trace, cotangents, found, "round-off or a kink may explain the difference" if unsure else "")
 
 
-def search(ops: Catalogue, seed: int = 0, count: int = 400, knobs: Knobs = DEFAULT) -> ProgramFinding | None:
+def look(program: Program, ops: Catalogue) -> tuple[Trace, Disagreement] | None:
+    """The program's steps and how its gradients differ; None where they agree, or nothing can be told."""
+    seen = see(program, ops)
+    return None if seen.found is None or seen.guilty is None else (seen.trace, seen.found)
+
+
+def drawn(ops: Catalogue, number: int, *, seed: int = 0, knobs: Knobs = DEFAULT) -> Program:
+    """The program of this number in a search; where ops are under test, some programs are of one of them alone."""
+    alone = bool(ops.suspects) and number % _ALONE == 0
+    return draw_program(program_seed(seed, number), replace(knobs, least=1, most=1) if alone else knobs, ops)
+
+
+def search(
+    ops: Catalogue, *, seed: int = 0, count: int = 400, knobs: Knobs = DEFAULT, first: int = 0
+) -> ProgramFinding | None:
     """Looks at programs until one shows a wrong VJP, and shrinks that.
 
     Args:
@@ -77,43 +134,82 @@ def search(ops: Catalogue, seed: int = 0, count: int = 400, knobs: Knobs = DEFAU
         seed: Gives the same programs again.
         count: Most programs to look at.
         knobs: How large they are.
+        first: Number of the program to begin with.
 
     Returns:
         The finding; None if there is none.
+
+    Raises:
+        UsageError: If none of the programs could use an op under test.
     """
-    for number in range(count):
-        program = draw_program(seed * _STRIDE + number, knobs, ops)
-        if (seen := look(program, ops)) is not None:
-            return _shrunk(ops, program, number + 1, seen)
+    used = not ops.suspects
+    for number in range(first, first + count):
+        seen = see(drawn(ops, number, seed=seed, knobs=knobs), ops)
+        if seen.guilty is not None:
+            return shrunk(seen, ops, after=number - first + 1)
+        used = used or seen.tried(ops.suspects)
+    if not used:
+        raise UsageError(never_used(ops, count))
     return None
 
 
-def _shrunk(ops: Catalogue, original: Program, after: int, seen: tuple[Trace, Disagreement]) -> ProgramFinding:
-    trace, found = seen
-    assert found.guilty is not None
-    wanted = found.guilty.op, found.guilty.wrong
+def never_used(ops: Catalogue, count: int) -> str:
+    """What to say of ops under test that were part of no program that could tell.
+
+    Args:
+        ops: The catalogue.
+        count: Number of programs that were looked at.
+    """
+    refusals = [f.refusal for n in ops.suspects if isinstance(f := ops.find(n).forward, OwnForward) and f.refusal]
+    why = f"its forward raised {refusals[0]}" if refusals else "it takes no operands of shapes that programs have"
+    return f"nothing was tried: none of {count} programs could use {', '.join(ops.suspects)}: {why}"
+
+
+def shrunk(seen: Seen, ops: Catalogue, *, after: int = 1) -> ProgramFinding:
+    """The smallest program that shows the same op to be wrong in the same way.
+
+    Args:
+        seen: Has somebody to blame.
+        ops: The catalogue that it was seen with.
+        after: Number of programs that were looked at, this one included.
+    """
+    assert seen.guilty is not None
+    wanted = blamed(seen.guilty)
 
     def attempt(program: Program) -> Program | None:
-        again = look(program, ops)
-        if again is None or again[1].guilty is None:
-            return None
-        guilty = again[1].guilty
-        return again[0].program if (guilty.op, guilty.wrong) == wanted else None
+        again = see(program, ops)
+        return again.trace.program if again.guilty is not None and blamed(again.guilty) == wanted else None
 
-    start = next((p for c in _alone(trace, found.guilty) if (p := attempt(c)) is not None), trace.program)
-    smallest = shrink(start, attempt)
-    last = look(smallest, ops)
-    assert last is not None
-    assert last[1].guilty is not None
-    _, cotangents = traced(smallest, ops)
+    original = seen.trace.program
+    start = next((p for c in _alone(seen.trace, seen.guilty) if (p := attempt(c)) is not None), original)
+    last = see(shrink(start, attempt), ops)
+    return finding(last, original=original, after=after)
+
+
+def finding(seen: Seen, *, original: Program | None = None, after: int = 1) -> ProgramFinding:
+    """The finding of a program as it is, without making it smaller.
+
+    Args:
+        seen: Has somebody to blame.
+        original: As it was drawn, if it was another one.
+        after: Number of programs that were looked at, this one included.
+    """
+    assert seen.found is not None
+    assert seen.guilty is not None
     return ProgramFinding(
-        program=smallest,
-        original=original,
+        program=seen.trace.program,
+        original=seen.trace.program if original is None else original,
         after=after,
-        guilty=last[1].guilty,
-        disagreement=last[1],
-        source=source(last[0], cotangents),
+        guilty=seen.guilty,
+        line=step_source(seen.trace, seen.trace.steps[seen.guilty.step]),
+        disagreement=seen.found,
+        source=source(seen.trace, seen.cotangents),
     )
+
+
+def blamed(guilty: Guilty) -> tuple[str, Wrong]:
+    """What makes two findings one: the op, and which way it is wrong."""
+    return guilty.op, guilty.wrong
 
 
 def _alone(trace: Trace, guilty: Guilty) -> Iterator[Program]:

@@ -51,7 +51,16 @@ def dump(reports: Iterable[Report], path: str | os.PathLike[str]) -> None:
     Raises:
         UsageError: The file cannot be written.
     """
-    text = msgspec.json.format(msgspec.json.encode(to_record(reports)), indent=1)
+    write(to_record(reports), path)
+
+
+def write(data: object, path: str | os.PathLike[str]) -> None:
+    """Write data as JSON; the file is either the old one or the whole new one, never a part.
+
+    Raises:
+        UsageError: The file cannot be written.
+    """
+    text = msgspec.json.format(msgspec.json.encode(data), indent=1)
     target = Path(path)
     try:
         _replace(target, text + b"\n")

@@ -69,7 +69,7 @@ def test_a_rule_that_writes_is_found_even_where_nobody_reads_it_again():
     finding = search(replaced("tanh", lambda call, g: g.mul_((1 - call.y * call.y).conj())), knobs=Knobs(complex=0))
     assert finding.guilty.wrong is Wrong.WRITES
     assert worst_element(finding.disagreement) == ""
-    assert str(finding).startswith("the VJP of tanh writes into its cotangent, in a program of 1 ops")
+    assert str(finding).startswith("the VJP of tanh writes into its cotangent, in a program of 1 op")
 
 
 def test_a_rule_that_writes_behind_autograds_back_is_found_in_context():
