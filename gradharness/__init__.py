@@ -15,10 +15,12 @@ __all__ = [
     "Fault",
     "Finding",
     "GradientError",
+    "ProgramFinding",
     "Report",
     "Severity",
     "UndecidedWarning",
     "Verdict",
+    "VjpRule",
     "Witness",
     "assert_gradients",
     "check",
@@ -28,8 +30,11 @@ __all__ = [
     "index",
     "manual",
     "mask",
+    "module",
     "pair",
     "tensor",
+    "training",
+    "vjp_of",
 ]
 
 _HOME = {
@@ -37,10 +42,12 @@ _HOME = {
     "Fault": "gradharness.model.verdict",
     "Finding": "gradharness.model.verdict",
     "GradientError": "gradharness.errors",
+    "ProgramFinding": "gradharness.engine.program_search",
     "Report": "gradharness.model.verdict",
     "Severity": "gradharness.model.verdict",
     "UndecidedWarning": "gradharness.errors",
     "Verdict": "gradharness.model.verdict",
+    "VjpRule": "gradharness.engine.rules",
     "Witness": "gradharness.model.verdict",
     "assert_gradients": "gradharness.api",
     "check": "gradharness.api",
@@ -50,17 +57,23 @@ _HOME = {
     "index": "gradharness.inputs.specs",
     "manual": "gradharness.subjects",
     "mask": "gradharness.inputs.specs",
+    "module": "gradharness.subjects",
     "pair": "gradharness.subjects",
     "tensor": "gradharness.inputs.specs",
+    "training": "gradharness.subjects.training_loop",
+    "vjp_of": "gradharness.engine.rules",
 }
 
 if TYPE_CHECKING:
     from gradharness.api import assert_gradients, check, gradient_test
     from gradharness.drop_in import gradcheck, gradgradcheck
+    from gradharness.engine.program_search import ProgramFinding
+    from gradharness.engine.rules import VjpRule, vjp_of
     from gradharness.errors import GradientError, UndecidedWarning
     from gradharness.inputs.specs import index, mask, tensor
     from gradharness.model.verdict import CheckResult, Fault, Finding, Report, Severity, Verdict, Witness
-    from gradharness.subjects import manual, pair
+    from gradharness.subjects import manual, module, pair
+    from gradharness.subjects.training_loop import training
 else:  # hidden from type checkers, for which any misspelt name would exist
 
     def __getattr__(name: str) -> object:

@@ -21,7 +21,7 @@ from gradharness.inputs.specs import as_spec, specs_from_signature
 from gradharness.model.verdict import Report, Verdict
 from gradharness.report.sources import reproduced
 from gradharness.report.text import render
-from gradharness.subjects import as_subject
+from gradharness.subjects import ManualSubject, as_subject
 
 
 def check(
@@ -66,7 +66,7 @@ def check(
             on which the forward raises, a reference with other outputs.
     """
     settings = RunSettings(profile=profile, seed=_seed(seed, profile), strict=strict, time_limit=time_limit)
-    items = plan(checks, devices, dtypes)
+    items = plan(_meant(subject, checks), devices, dtypes)
     with random_state_kept():
         question = ask(subject, inputs, reference, surrogate=surrogate)
         report = run(question, items, settings, emit)
@@ -83,6 +83,12 @@ def assert_gradients(subject: AnySubject, inputs: Inputs | None = None, **option
     report = check(subject, inputs, **options)
     if report.verdict is not Verdict.PASS:
         raise GradientError(render(report))
+
+
+def _meant(subject: AnySubject, checks: Sequence[str] | None) -> Sequence[str] | None:
+    """Of a training loop, whose gradients are autograd's, the training alone, unless other checks are asked for."""
+    loops = isinstance(subject, ManualSubject) and subject.loop is not None
+    return ("training",) if checks is None and loops else checks
 
 
 def _seed(seed: int | None, profile: str) -> int:
@@ -125,7 +131,7 @@ class GradientTest:
 
     def items(self) -> tuple[Item, ...]:
         """One per check, device and dtype; does not run the subject."""
-        return plan(self.options["checks"], self.options["devices"], self.options["dtypes"])
+        return plan(_meant(self.subject, self.options["checks"]), self.options["devices"], self.options["dtypes"])
 
     def run(
         self,

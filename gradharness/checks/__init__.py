@@ -11,10 +11,12 @@ from gradharness.checks import (
     leak,
     linearity,
     mask,
+    module,
     precision,
     program,
     purity,
     state,
+    training,
     transforms,
     value,
     vjp,
@@ -43,6 +45,8 @@ _ALL = (
     precision.CHECK,
     vjp.SHAPE,
     program.CHECK,
+    training.CHECK,
+    module.CHECK,
 )
 
 

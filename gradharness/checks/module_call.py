@@ -17,7 +17,7 @@ from gradharness.model.subject import Tensors
 from gradharness.model.verdict import Discrepancy, Fault
 from gradharness.numerics import tree
 from gradharness.subjects.calls import call_forward, tensor_outputs
-from gradharness.subjects.module_parameters import WithParameters
+from gradharness.subjects.module_function import ModuleFunction
 from gradharness.subjects.transformed import AnyCallable, is_random
 
 _MOVED = 1 + 2.0**-5
@@ -31,8 +31,9 @@ def functional(setting: Setting, case: Case, function: AnyCallable) -> Iterator[
     """Outputs for parameters moved by a few per cent; nothing is asked of what is no module, or draws at random."""
     values = case.primals.arguments(case.primals.leaves)
     module: object = function
-    if isinstance(function, WithParameters):
-        module, values = function.module, values[: function.count]
+    if isinstance(function, ModuleFunction):
+        values, given = function.split(values)
+        module = function.twin(given)
     if not isinstance(module, torch.nn.Module) or is_random(setting.subject):
         return
     moved = {name: p.detach() * _MOVED for name, p in module.named_parameters()}

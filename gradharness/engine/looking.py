@@ -10,6 +10,7 @@ import torch
 from gradharness.checks.base import Check, Setting
 from gradharness.checks.surroundings import watched
 from gradharness.errors import BackwardRaised, ForwardRaised, OracleUnavailable, SubjectError, first_line, is_refusal
+from gradharness.inputs.batches import Batches
 from gradharness.inputs.domain import Domain, Origin
 from gradharness.inputs.recipe import Recipe, cotangents, directions, realize
 from gradharness.model.case import Case
@@ -17,6 +18,8 @@ from gradharness.model.subject import Linearization, Primals
 from gradharness.model.verdict import Discrepancy, Fault, Observation, Verdict
 from gradharness.numerics import tree
 from gradharness.numerics.layout import copied
+from gradharness.subjects.custom_nodes import custom_nodes
+from gradharness.subjects.reverse import attached
 
 _NOT_FINITE = "the forward is not finite"
 _BUILTIN = "a backward of torch's own rejects it: {}"
@@ -144,6 +147,7 @@ class Looker:
             other_cotangents=cotangents(recipe, like, stream=1),
             directions=directions(self.domain, recipe, primals),
             recipe=recipe.to_json(),
+            further=Batches(self.domain, recipe, self.setting.dtype, self.setting.device),
         )
 
     def _examine(self, case: Case) -> Observation:
@@ -168,8 +172,16 @@ class Looker:
             linearization = self.setting.subject.linearize(primals)
             linearization.pullback([torch.ones_like(y) for y in linearization.cotangent_like])
         except SubjectError as error:
-            return _builtin(error)
+            return _builtin(error) or (_BUILTIN.format(first_line(error.original)) if self._is_torchs(primals) else "")
         return ""
+
+    def _is_torchs(self, primals: Primals) -> bool:
+        """Whether no backward in the subject is written by hand, so that it is torch's own that raises."""
+        try:
+            outputs = self.setting.subject.traced(primals, attached(primals.leaves))
+        except SubjectError:
+            return False
+        return outputs is not None and not custom_nodes(outputs)
 
     def _has_elements(self, primals: Primals, linearization: Linearization) -> bool:
         return any(x.numel() for x in primals.leaves) and any(y.numel() for y in linearization.outputs)

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 
 from torch.autograd.function import Function
 
-from gradharness.errors import SpecError
+from gradharness.errors import SpecError, SubjectError
 from gradharness.model.subject import Subject
 from gradharness.subjects import FunctionSubject, ManualSubject, PairSubject
+from gradharness.subjects.module_function import ModuleFunction
 
 
 def signature_names(subject: Subject) -> tuple[str, ...] | None:
@@ -22,7 +23,7 @@ def signature_names(subject: Subject) -> tuple[str, ...] | None:
             names = _positional(subject.forward)
         else:
             names = _function_names(subject)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, SubjectError):
         return None
     return names
 
@@ -30,6 +31,9 @@ def signature_names(subject: Subject) -> tuple[str, ...] | None:
 def _function_names(subject: Subject) -> tuple[str, ...] | None:
     if not isinstance(subject, FunctionSubject):
         return None
+    if isinstance(subject.function, ModuleFunction):
+        inputs = _positional(subject.function.module.forward)
+        return None if inputs is None else (*inputs, *(held.name for held in subject.function.state))
     schema = getattr(getattr(subject.function, "_opoverload", subject.function), "_schema", None)
     if schema is not None:  # a custom op
         return tuple(argument.name for argument in schema.arguments)

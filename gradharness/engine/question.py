@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -11,25 +10,27 @@ from typing import Any, TypeAlias
 import torch
 
 from gradharness.checks.surroundings import watched
+from gradharness.engine import module_state
 from gradharness.engine.names import argument_names, check_names, signature_names
-from gradharness.errors import BackwardRaised, OutputError, SpecError, SubjectError, UsageError, first_line
-from gradharness.inputs.domain import Domain, declared_domain
+from gradharness.errors import BackwardRaised, BuildRaised, OutputError, SpecError, SubjectError, UsageError, first_line
+from gradharness.inputs.domain import Domain, Origin, declared_domain
 from gradharness.inputs.plain import trial_recipes
 from gradharness.inputs.probe import infer_domain
 from gradharness.inputs.recipe import realize
-from gradharness.inputs.specs import as_spec, is_spec, specs_from_signature
+from gradharness.inputs.specs import as_spec, is_spec, specs_from_signature, tensor
 from gradharness.model.subject import Primals, Subject
 from gradharness.numerics import tree
 from gradharness.subjects import FunctionSubject, ManualSubject, as_subject
 from gradharness.subjects.custom_nodes import custom_nodes
-from gradharness.subjects.module_parameters import WithParameters, module_with_parameters
+from gradharness.subjects.module_function import Closed, ModuleFunction, module_function
 from gradharness.subjects.reverse import attached
 
 AnySubject: TypeAlias = Callable[..., object] | Subject
 Inputs: TypeAlias = Sequence[object] | Mapping[str, object]
 
 _SELF_REFERENCE = "the reference is the subject itself: it proves nothing, and is not used"
-_PARAMETERS = "the module's parameters are not differentiated: {}"
+_NOT_SWAPPED = "the module's parameters are not differentiated: it does not run under torch.func.functional_call"
+_NOWHERE = Domain(names=(), specs=(), dims=(), origin=Origin.DECLARED, active=())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,7 @@ class Question:
         surrogate: True if the gradient is meant to differ from the derivative.
         broadcasts: Whether axes may be drawn of size one where neither spec nor example says so.
         notes: What the report has to say beforehand.
+        broken: Why there is nothing to call: a module could not be built; None if it could.
     """
 
     subject: Subject
@@ -51,6 +53,7 @@ class Question:
     surrogate: bool = False
     broadcasts: bool = False
     notes: tuple[str, ...] = ()
+    broken: BuildRaised | None = None
 
 
 def ask(subject: AnySubject, inputs: Inputs | None, reference: AnySubject | None, *, surrogate: bool) -> Question:
@@ -63,55 +66,81 @@ def ask(subject: AnySubject, inputs: Inputs | None, reference: AnySubject | None
     if surrogate and reference is None:
         raise UsageError("surrogate=True without a reference: give reference=, whose autograd is the gradient meant")
     adapted = as_subject(subject)
+    if isinstance(adapted, FunctionSubject) and isinstance(adapted.function, ModuleFunction):
+        with watched():
+            return _of_module(adapted, adapted.function, inputs, reference, surrogate=surrogate)
     other = None if reference is None else as_subject(reference)
     notes: list[str] = []
     if other is not None and _same_code(other, adapted):
         notes.append(_SELF_REFERENCE)
         other = None
     with watched():
-        if other is None:
-            adapted, inputs, left = _with_parameters(adapted, inputs)
-            notes += left
-        elif isinstance(adapted, FunctionSubject) and module_with_parameters(adapted.function) is not None:
-            notes.append(_PARAMETERS.format("a reference takes the inputs alone"))
-        domain = _domain(adapted, other, inputs)
-        domain, unclaimed = _claimed(adapted, domain)
-        _same_outputs(adapted, other, domain)
-        broadcasts = _broadcasts(adapted, domain)
+        return _asked(adapted, other, inputs, surrogate=surrogate, notes=notes)
+
+
+def _asked(
+    subject: Subject, reference: Subject | None, inputs: Any, *, surrogate: bool, notes: Sequence[str]
+) -> Question:
+    domain = _domain(subject, reference, inputs)
+    domain, unclaimed = _claimed(subject, domain)
+    _same_outputs(subject, reference, domain)
     return Question(
-        subject=adapted,
+        subject=subject,
         domain=domain,
-        reference=other,
+        reference=reference,
         surrogate=surrogate,
-        broadcasts=broadcasts,
+        broadcasts=_broadcasts(subject, domain),
         notes=(*notes, *unclaimed),
     )
 
 
-def _with_parameters(subject: Subject, inputs: Any) -> tuple[Subject, Any, list[str]]:
-    """A module with example inputs as a function of its parameters too; the notes say where that cannot be."""
-    module = module_with_parameters(subject.function) if isinstance(subject, FunctionSubject) else None
-    if module is None:
-        return subject, inputs, []
-    examples = (inputs,) if isinstance(inputs, torch.Tensor) else inputs
-    if not isinstance(examples, (tuple, list)):
-        return subject, inputs, [_PARAMETERS.format("give example inputs, and they are")]
-    names = tuple(re.sub(r"\W", "_", name) for name in argument_names(subject, len(examples)))
-    whole = WithParameters(module, names)
-    if not any(isinstance(t, torch.Tensor) and t.requires_grad for _, t in tree.leaves(tuple(examples))):
-        examples = tree.map_tensors(_differentiated, tuple(examples))
-    extended = FunctionSubject(subject.name, whole)
-    everything = (*examples, *whole.examples(examples))
+def _of_module(
+    subject: FunctionSubject, function: ModuleFunction, inputs: Any, reference: AnySubject | None, *, surrogate: bool
+) -> Question:
+    """Where a module's inputs come from is found out as for any function of them; its own tensors are added then."""
     try:
-        extended.outputs(_point(argument_names(extended, len(everything)), everything))
-    except (SubjectError, OutputError):
-        return subject, inputs, [_PARAMETERS.format("the module does not run under functional_call")]
-    return extended, everything, []
+        closed = FunctionSubject(subject.name, Closed(function))
+    except BuildRaised as error:
+        return Question(subject=subject, domain=_NOWHERE, broken=error)
+    if isinstance(inputs, (tuple, list)):
+        function.materialize(inputs)
+        bare = FunctionSubject(subject.name, function.fresh())
+        if not module_state.swaps(closed, function, inputs) and module_state.runs(bare, inputs):
+            return _asked(bare, _bare_reference(reference), inputs, surrogate=surrogate, notes=[_NOT_SWAPPED])
+    inputs = module_state.in_own_dtype(closed, function, inputs)
+    names = {held.name for held in function.state}
+    given: dict[str, object] = {}
+    if isinstance(inputs, Mapping):
+        given = {n: v for n, v in inputs.items() if n in names and n not in (signature_names(closed) or ())}
+        inputs = {n: v for n, v in inputs.items() if n not in given}
+    beside = None
+    notes: list[str] = []
+    if reference is not None and _same_code(as_subject(reference), subject):
+        notes.append(_SELF_REFERENCE)
+    elif reference is not None:
+        beside = module_state.companion(reference, function)
+        notes += [beside.note] if beside.note else []
+    differentiated = beside is None or beside.shares
+    learnt = differentiated and any(held.learnable for held in function.state)
+    domain = _domain(closed, None if beside is None else beside.closed, inputs, beside=learnt)
+    domain = module_state.fitted(domain, closed, function)
+    _same_outputs(closed, None if beside is None else beside.closed, domain)
+    return Question(
+        subject=subject,
+        domain=module_state.with_state(domain, subject, function, given, differentiated=differentiated),
+        reference=None if beside is None else beside.whole,
+        surrogate=surrogate,
+        broadcasts=_broadcasts(closed, domain),
+        notes=tuple(notes),
+    )
 
 
-def _differentiated(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor as a leaf, if it can be one: the parameters beside it are."""
-    return tensor.detach().requires_grad_(tensor.is_floating_point() or tensor.is_complex())
+def _bare_reference(reference: AnySubject | None) -> Subject | None:
+    if reference is None:
+        return None
+    other = as_subject(reference)
+    function = module_function(other)
+    return other if function is None else FunctionSubject(other.name, Closed(function))
 
 
 def _same_code(reference: Subject, subject: Subject) -> bool:
@@ -120,35 +149,41 @@ def _same_code(reference: Subject, subject: Subject) -> bool:
     return reference is subject
 
 
-def _domain(subject: Subject, reference: Subject | None, inputs: Any) -> Domain:
+def _domain(subject: Subject, reference: Subject | None, inputs: Any, *, beside: bool = False) -> Domain:
+    """The domain of the inputs; ``beside``: whether something else is differentiated too."""
     if inputs is None:
-        return _annotated(subject)
+        return _annotated(subject, beside=beside)
     if isinstance(inputs, torch.Tensor):
         inputs = (inputs,)
     if isinstance(inputs, Mapping):
-        return _named(subject, reference, inputs)
+        return _named(subject, reference, inputs, beside=beside)
     if isinstance(inputs, Sequence) and not isinstance(inputs, str):
         examples = tuple(inputs)
         if isinstance(subject, ManualSubject):
             examples = _with_own_state(subject, examples)
-        return _inferred(subject, reference, argument_names(subject, len(examples)), examples)
+        names = argument_names(subject, len(examples))
+        return _inferred(subject, reference, names, examples, beside=beside)
     raise UsageError(
         f"inputs={inputs!r} ({type(inputs).__name__}): give a tuple of example values, or a mapping from argument name "
         "to spec"
     )
 
 
-def _annotated(subject: Subject) -> Domain:
+def _annotated(subject: Subject, *, beside: bool) -> Domain:
     if isinstance(subject, FunctionSubject) and not isinstance(getattr(subject.function, "__self__", None), type):
-        return declared_domain(specs_from_signature(subject.function, {}))
+        return declared_domain(specs_from_signature(subject.function, {}), beside=beside)
     raise SpecError(f"{subject.name} needs inputs: a tuple of example values, or a mapping from argument name to spec")
 
 
-def _named(subject: Subject, reference: Subject | None, inputs: Mapping[str, object]) -> Domain:
+def _named(subject: Subject, reference: Subject | None, inputs: Mapping[str, object], *, beside: bool) -> Domain:
     check_names(subject, tuple(inputs))
     order = [n for n in signature_names(subject) or inputs if n in inputs]
     if isinstance(subject, ManualSubject):
-        inputs = {**{n: inputs[n] for n in order}, **_own_state(subject, [n for n in subject.state if n not in inputs])}
+        own = _own_state(subject, [n for n in subject.state if n not in inputs])
+        if subject.loop is not None and any(map(is_spec, inputs.values())):  # a training has drawn starts
+            shapes = {n: t.shape for n, t in own.items() if isinstance(t, torch.Tensor)}
+            own = {n: tensor(" ".join(map(str, shape)), low=-1, high=1) for n, shape in shapes.items()}
+        inputs = {**{n: inputs[n] for n in order}, **own}
         order = [n for n in signature_names(subject) or inputs if n in inputs]
     missing = [n for n in _required(subject) if n not in inputs]
     if missing:
@@ -156,8 +191,8 @@ def _named(subject: Subject, reference: Subject | None, inputs: Mapping[str, obj
             f'{subject.name} needs a spec for its argument {missing[0]!r}, such as {{"{missing[0]}": "n d"}}'
         )
     if not any(map(is_spec, inputs.values())) and any(isinstance(v, torch.Tensor) for v in inputs.values()):
-        return _inferred(subject, reference, order, tuple(inputs[name] for name in order))
-    return declared_domain({name: as_spec(inputs[name], f"inputs[{name!r}]") for name in order})
+        return _inferred(subject, reference, order, tuple(inputs[name] for name in order), beside=beside)
+    return declared_domain({name: as_spec(inputs[name], f"inputs[{name!r}]") for name in order}, beside=beside)
 
 
 def _required(subject: Subject) -> Sequence[str]:
@@ -195,7 +230,9 @@ def _with_own_state(subject: ManualSubject, examples: tuple[object, ...]) -> tup
     return (*examples, *_own_state(subject, subject.state).values())
 
 
-def _inferred(subject: Subject, reference: Subject | None, names: Sequence[str], examples: Sequence[object]) -> Domain:
+def _inferred(
+    subject: Subject, reference: Subject | None, names: Sequence[str], examples: Sequence[object], *, beside: bool
+) -> Domain:
     judge = reference if reference is not None else subject
     names = tuple(names)
     # A forward that writes into its inputs gets neither the caller's own nor those that the domain is read from.
@@ -214,7 +251,7 @@ def _inferred(subject: Subject, reference: Subject | None, names: Sequence[str],
     if reference is not None:
         _runs(reference, _point(names, examples), f"the reference {reference.name}", "one that accepts them")
     plain = reference is not None or _is_plain(subject, _point(names, examples))
-    return infer_domain(names, examples, accepts)
+    return infer_domain(names, examples, accepts, beside=beside)
 
 
 def _is_plain(subject: Subject, point: Primals) -> bool:

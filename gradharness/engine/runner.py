@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from gradharness.checks import find_check
+from gradharness.checks import find_check, module
 from gradharness.checks.base import Setting
+from gradharness.checks.module_building import not_built
 from gradharness.checks.surroundings import watched
 from gradharness.engine.events import CheckFinished, CheckStarted, Emit, ExampleExamined, RunFinished, RunStarted
 from gradharness.engine.looking import Looker, Prepared
@@ -20,8 +21,8 @@ from gradharness.engine.plan import DTYPES, Item
 from gradharness.engine.question import Question
 from gradharness.engine.search import Failure, Search, Tally
 from gradharness.engine.settings import RunSettings
-from gradharness.engine.witness import finding, warning
-from gradharness.errors import GradharnessError, SubjectError, UsageError
+from gradharness.engine.witness import finding, plain_finding, warning
+from gradharness.errors import BuildRaised, GradharnessError, SubjectError, UsageError
 from gradharness.inputs.domain import Domain, Origin
 from gradharness.inputs.plain import trial_recipes
 from gradharness.inputs.recipe import Recipe, realize
@@ -156,6 +157,8 @@ class _Run:
         reason = _device_reason(self.item.device)
         if reason:
             return self._skipped(reason)
+        if self.question.broken is not None:
+            return self._broken(self.question.broken)
         try:
             bench = self.benches.get(self.item)
             inside, calls = bench.meter.seconds, bench.meter.calls
@@ -210,6 +213,13 @@ class _Run:
             undecided=tally.undecided,
             reason="; ".join(r for r in (reason, bench.note) if r),
         )
+
+    def _broken(self, error: BuildRaised) -> CheckResult:
+        """One check tells what is wrong with a module that cannot be built; the others have nothing to look at."""
+        if self.item.check != module.CHECK.name:
+            return self._skipped(f"there is no module: {error}")
+        found = not_built(self.question.subject.name, error)
+        return replace(self._empty(Verdict.FAIL, ""), findings=(plain_finding(self.item, found),))
 
     def _skipped(self, reason: str) -> CheckResult:
         return self._empty(Verdict.SKIPPED, reason)

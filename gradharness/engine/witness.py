@@ -33,6 +33,11 @@ def warning(item: Item, look: Look, found: Discrepancy) -> Finding:
     )
 
 
+def plain_finding(item: Item, found: Discrepancy) -> Finding:
+    """The finding of something that is wrong before there is any case."""
+    return Finding(check=item.check, fault=found.fault or Fault.UNKNOWN, severity=Severity.ERROR, message=found.detail)
+
+
 def _evidence(found: Discrepancy) -> tuple[str, ...]:
     lines = [found.detail] if found.detail and found.fault is None else []
     if found.oracle:

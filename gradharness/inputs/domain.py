@@ -124,11 +124,12 @@ class Domain:
         return (*lines, *self.notes)
 
 
-def declared_domain(specs: Mapping[str, Spec]) -> Domain:
+def declared_domain(specs: Mapping[str, Spec], *, beside: bool = False) -> Domain:
     """The domain of specs that a user wrote.
 
     Args:
         specs: One per argument, in the order of the call.
+        beside: Whether something beside the inputs is differentiated, so that none of them need be.
 
     Returns:
         The domain.
@@ -142,7 +143,7 @@ def declared_domain(specs: Mapping[str, Spec]) -> Domain:
     values = tuple(_name_blanks(spec, fresh) for spec in specs.values())
     dims = _dims_of(values)
     active = active_paths(values)
-    if not active:
+    if not (active or beside):
         raise UsageError(
             f"no differentiable input among {', '.join(names) or 'no arguments at all'}: "
             'give at least one argument a floating tensor, such as x="n d"'

@@ -37,7 +37,11 @@ FEW = 4
 
 
 def infer_domain(
-    names: Sequence[str], examples: Sequence[object], accepts: Callable[[tuple[object, ...]], bool]
+    names: Sequence[str],
+    examples: Sequence[object],
+    accepts: Callable[[tuple[object, ...]], bool],
+    *,
+    beside: bool = False,
 ) -> Domain:
     """The domain around some example values.
 
@@ -46,6 +50,7 @@ def infer_domain(
         examples: Their values: tensors, containers of tensors, plain values.
         accepts: Runs the forward (and the reference) and says whether that is valid. It never raises, and gets
             fresh tensors each time. Called at most about 170 times.
+        beside: Whether something beside the inputs is differentiated, so that none of them need be.
 
     Returns:
         The domain. What could not be shown to vary is fixed as in the example.
@@ -54,7 +59,7 @@ def infer_domain(
         UsageError: If no input is differentiable.
     """
     leaves = _leaves(names, examples)
-    if not any(isinstance(leaf.spec, TensorSpec) and leaf.spec.grad for leaf in leaves):
+    if not beside and not any(isinstance(leaf.spec, TensorSpec) and leaf.spec.grad for leaf in leaves):
         raise UsageError(
             f"no differentiable input among {', '.join(names) or 'no arguments at all'}: "
             "give at least one floating tensor as an example"
@@ -165,7 +170,8 @@ def own_sizes(domain: Domain, **choices: object) -> Recipe:
 
 def _accepted(prober: Prober, domain: Domain, style: Style, seeds: Sequence[int] = (1,)) -> bool:
     """Whether drawn values of the example's sizes are accepted; in the example's own dtype and device."""
-    like = next(leaf.value for leaf in prober.leaves if isinstance(leaf.spec, TensorSpec))
+    floating = (leaf.value for leaf in prober.leaves if isinstance(leaf.spec, TensorSpec))
+    like = next(floating, torch.zeros((), dtype=torch.float64))
     dtype = like.dtype.to_real() if like.dtype.is_complex else like.dtype
     recipes = (own_sizes(domain, style=style, seed=seed) for seed in seeds)
     return all(prober.ask(realize(domain, recipe, dtype=dtype, device=like.device).values) for recipe in recipes)

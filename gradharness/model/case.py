@@ -4,10 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 
 from gradharness.model.subject import Primals, Tensors
+
+
+class Further(Protocol):
+    """More points of the same recipe, made when asked for."""
+
+    def at(self, number: int, keep: Sequence[str] = (), *, sizes: int = 0) -> Primals:
+        """The point of a number; 0 is the case's own.
+
+        Args:
+            number: Which.
+            keep: Names of arguments whose sizes stay.
+            sizes: Which sizes the dims have that none of these has; 0 for the case's own.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +38,7 @@ class Case:
         other_cotangents: A second, independent draw of them (for linearity).
         directions: Tangents, one tuple (a tensor per leaf) each; realised lazily, at least 8 of them.
         recipe: Plain JSON data from which ``inputs`` makes this case again.
+        further: More points, for what takes several steps; None if there are none.
     """
 
     primals: Primals
@@ -33,6 +49,7 @@ class Case:
     other_cotangents: Tensors
     directions: Sequence[Tensors]
     recipe: dict[str, object]
+    further: Further | None = None
 
     @property
     def empty(self) -> bool:

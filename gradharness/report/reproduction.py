@@ -96,7 +96,7 @@ def reproducer(
 
 def script(source: SubjectSource, failure: Failure) -> str:
     """Python source that shows a failure, and exits 1 while it is there."""
-    parameters = ", ".join(_identifier(name) for name, _ in failure.arguments)
+    parameters = ", ".join(identifier(name) for name, _ in failure.arguments)
     pullback = source.pullback or tuple(line.format(parameters=parameters) for line in AUTOGRAD)
     lines = [
         f'"""Shows that {failure.label or "backward"} is wrong. Exits 1 while it is, 0 when it is right."""',
@@ -132,7 +132,7 @@ def source_of(function: object, names: Sequence[str]) -> SubjectSource:
     root, *rest = getattr(target, "__qualname__", "<unknown>").split(".")
     call = ".".join([root, *rest]) + _suffix(target, root)
     imported = () if "<" in call else import_lines(target, root)
-    return SubjectSource(import_lines=imported, call=f"{call}({', '.join(map(_identifier, names))})")
+    return SubjectSource(import_lines=imported, call=f"{call}({', '.join(map(identifier, names))})")
 
 
 def import_lines(obj: object, name: str) -> tuple[str, ...]:
@@ -234,8 +234,10 @@ def _is_output(label: str) -> bool:
     return label == "output" or label.startswith("output[")
 
 
-def _identifier(name: str) -> str:
-    return re.sub(r"\W", "_", name)
+def identifier(name: str) -> str:
+    """A name such as ``0.weight`` as Python takes it: ``_0_weight``."""
+    plain = re.sub(r"\W", "_", name)
+    return plain if plain.isidentifier() else f"_{plain}"
 
 
 def _place(label: str) -> str:

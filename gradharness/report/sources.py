@@ -10,18 +10,25 @@ from collections.abc import Callable
 from dataclasses import replace
 from types import CodeType
 
+import torch
+
+from gradharness.checks.training_script import MARK
 from gradharness.model.subject import Subject
 from gradharness.model.verdict import Finding, Report, Witness
+from gradharness.report.module_source import module_source
 from gradharness.report.reproduction import Failure, SubjectSource, import_lines, script, source_of
 from gradharness.subjects import FunctionSubject, ManualSubject, PairSubject
+from gradharness.subjects.module_function import ModuleFunction
+
+_MOST = 100_000  # elements that a script may hold; the seed replays what is larger
 
 
 def reproduced(report: Report, subject: Subject) -> dict[int, Finding]:
-    """Every finding that has a witness, by its ``id``, with its reproducer."""
+    """Every finding whose witness a script can hold, by its ``id``, with its reproducer."""
     return {
         id(f): replace(f, reproducer=script(_source(subject, f.witness), _failure(f.witness)))
         for f in report.findings
-        if f.witness is not None
+        if f.witness is not None and f.witness.elements <= _MOST
     }
 
 
@@ -44,6 +51,8 @@ def _source(subject: Subject, witness: Witness) -> SubjectSource:
     if isinstance(subject, PairSubject):
         return _pair_source(subject, names, witness)
     assert isinstance(subject, FunctionSubject)
+    if isinstance(subject.function, ModuleFunction):
+        return module_source(subject.function, names)
     return source_of(subject.function, names)
 
 
@@ -70,16 +79,16 @@ def _pair_source(subject: PairSubject, names: list[str], witness: Witness) -> Su
 
 def _manual_source(subject: ManualSubject, witness: Witness) -> SubjectSource:
     names = [name.replace(".", "_") for name, _ in witness.arguments]
-    pieces = {
-        "build": subject.build,
-        "gradients": subject.gradients,
-        **{k: v for k in ("forward", "backward") if callable(v := getattr(subject, k))},
-        **({"loss": subject.loss} if subject.loss is not None else {}),
-    }
+    trains = any(MARK in line for line in witness.steps)
+    of_class = ("gradients", "forward", "backward") if subject.loop is None else ()
+    named = ("build", "loss", *of_class, *(("optimize", "optimizer", "loop") if trains else ()))
+    pieces = {k: v for k in named if callable(v := getattr(subject, k))}
     texts = {what: _text(what, function) for what, function in pieces.items()}
     if any(text is None for text in texts.values()):
         return SubjectSource(import_lines=(), call=f"{subject.name}  # manual class", pullback=("return []",))
     lines = [line for text in texts.values() if text is not None for line in text]
+    if subject.loop is not None:
+        return SubjectSource(import_lines=tuple(dict.fromkeys(lines)), call="None", pullback=("return []",))
     run, output = _run_lines(subject, names)
     places = ", ".join(f"found.get({label!r}, found.get({_position(label, witness)}))" for label in witness.active)
     backward = _backward_line(subject, names)
@@ -146,6 +155,8 @@ def _backward_line(subject: ManualSubject, names: list[str]) -> str:
 
 def _text(what: str, function: Callable[..., object]) -> tuple[str, ...] | None:
     """Lines that define ``build``, ``gradients`` and so on: an import, or the source of a lambda."""
+    if isinstance(function, torch.nn.Module):
+        return _module_text(what, function)
     name = getattr(function, "__qualname__", "")
     if name and "<" not in name:
         imported = import_lines(function, name.partition(".")[0])
@@ -153,6 +164,15 @@ def _text(what: str, function: Callable[..., object]) -> tuple[str, ...] | None:
             return (*imported, f"subject_{what} = {name}")
     source = _lambda_source(function)
     return None if source is None else (f"subject_{what} = {source}",)
+
+
+def _module_text(what: str, module: torch.nn.Module) -> tuple[str, ...] | None:
+    """A loss of torch's own, such as ``torch.nn.MSELoss(reduction='sum')``."""
+    name = type(module).__name__
+    if getattr(torch.nn, name, None) is not type(module):
+        return None
+    reduction = f"reduction={module.reduction!r}" if hasattr(module, "reduction") else ""
+    return (f"subject_{what} = torch.nn.{name}({reduction})",)
 
 
 def _lambda_source(function: Callable[..., object]) -> str | None:

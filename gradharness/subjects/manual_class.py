@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,11 +22,14 @@ from gradharness.model.subject import (
     TensorMeta,
     Tensors,
 )
+from gradharness.model.training import OptimizerFactory
 from gradharness.numerics import tree
 from gradharness.subjects.calls import call_backward, call_forward, tensor_outputs
 from gradharness.subjects.function import FunctionSubject
 
 _MISSING = object()
+OPTIMIZER_REMEDY = "give a function that makes the optimiser, such as lambda params: torch.optim.SGD(params, lr=0.01)"
+STEPS = 6  # of training: enough for what an earlier step leaves to add up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +44,11 @@ class ManualSubject:
         gradients: ``(obj) -> mapping`` from a primal's position or name to its gradient.
         state: Attributes of the object that are primals as well.
         loss: ``(output, *targets) -> scalar`` that backward differentiates; None if it takes cotangents.
+        optimize: Method name, or callable ``(obj)``, that updates the state; None if there is no update.
+        optimizer: Makes the optimiser of torch that the update is written after; None to not look at updates.
+        loop: ``(model, batches)`` that trains the object as a whole; None for a class.
+        steps: How many steps are followed.
+        accumulate: How many batches make one step of the loop.
     """
 
     name: str
@@ -50,6 +58,19 @@ class ManualSubject:
     gradients: Callable[[Any], Mapping[int | str, object]]
     state: tuple[str, ...] = ()
     loss: Callable[..., torch.Tensor] | None = None
+    optimize: str | Callable[[Any], object] | None = None
+    optimizer: OptimizerFactory | None = None
+    loop: Callable[..., object] | None = None
+    steps: int = STEPS
+    accumulate: int = 1
+
+    def for_steps(self, steps: int) -> ManualSubject:
+        """The same, followed by the check ``training`` for another number of steps.
+
+        Raises:
+            UsageError: If that is no number of steps.
+        """
+        return replace(self, steps=counted("for_steps", steps))
 
     @property
     def fixed_cotangent(self) -> bool:
@@ -61,7 +82,8 @@ class ManualSubject:
         """Names of the loss's arguments after the output."""
         if self.loss is None:
             return ()
-        names = [p.name for p in inspect.signature(self.loss).parameters.values() if p.default is p.empty]
+        function = self.loss.forward if isinstance(self.loss, torch.nn.Module) else self.loss
+        names = [p.name for p in inspect.signature(function).parameters.values() if p.default is p.empty]
         return tuple(names[1:])
 
     def outputs(self, primals: Primals) -> Tensors:
@@ -85,6 +107,10 @@ class ManualSubject:
         """As ``linearize``, on an object that is there already, whose state is left alone."""
         detached = primals.at([leaf.detach() for leaf in primals.leaves])
         return self._linearization(detached, *self._run_on(obj, detached.values))
+
+    def value_of(self, obj: object, values: Sequence[object]) -> object:
+        """What is differentiated, of an object that is there already, whose state is left alone."""
+        return self._run_on(obj, values)[2]
 
     def lists_calls(self, primals: Primals) -> bool:
         """Whether forward leaves a list with a single entry, which holds tensors, where there was none before."""
@@ -120,7 +146,9 @@ class ManualSubject:
         return (RawReturn(place=f"{self.name}.backward", inputs=inputs, returned=returned, coerced=False),)
 
     def own_forward(self) -> Subject | None:
-        """Autograd through the class's own forward."""
+        """Autograd through the class's own forward; a loop's model is differentiated by autograd anyway."""
+        if self.loop is not None:
+            return None
         return FunctionSubject(f"{self.name} (own forward)", self._forward_alone)
 
     def claimed(self, primals: Primals, cotangents: Sequence[torch.Tensor]) -> tuple[bool, ...]:
@@ -149,6 +177,8 @@ class ManualSubject:
     def _made(self, states: Sequence[object]) -> object:
         """A fresh object with this state."""
         obj = call_forward(self.build, ())
+        if self.loop is not None and isinstance(obj, torch.nn.Module):
+            return _in_place(obj, dict(zip(self.state, states, strict=True)))
         for attribute, value in zip(self.state, states, strict=True):
             set_state(obj, attribute, value)
         return obj
@@ -264,6 +294,26 @@ def set_state(obj: object, attribute: str, value: object) -> None:
     setattr(obj, last, value)
 
 
+def counted(where: str, count: object) -> int:
+    """A number of steps or batches.
+
+    Raises:
+        UsageError: If it is not a whole number from one on.
+    """
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise UsageError(f"{where}={count!r}: must be a whole number from 1 on")
+    return count
+
+
+def _in_place(module: torch.nn.Module, states: Mapping[str, object]) -> torch.nn.Module:
+    """The module with other values in its parameters, which all of its parts that share them see."""
+    for name, value in states.items():
+        if isinstance(value, torch.Tensor):
+            module = module.to(value.device, value.dtype)
+            module.get_parameter(name).data = value.detach().clone()
+    return module
+
+
 def manual(
     build: Callable[[], object],
     *,
@@ -272,6 +322,8 @@ def manual(
     gradients: Callable[[Any], Mapping[int | str, object]],
     state: Sequence[str] = (),
     loss: Callable[..., torch.Tensor] | None = None,
+    optimize: str | Callable[[Any], object] = "optimize",
+    optimizer: OptimizerFactory | None = None,
 ) -> ManualSubject:
     """A class whose forward and backward are written by hand, as a subject.
 
@@ -285,6 +337,10 @@ def manual(
         gradients: ``(obj) -> mapping`` from a primal (its position or its name) to the tensor that backward left.
         state: Names of attributes that are primals as well, such as weights kept on the object; dotted if nested.
         loss: ``(output, *targets) -> scalar`` where backward starts from a loss on targets instead of a cotangent.
+        optimize: Name of the method, or a callable ``(obj)``, that updates the state with the gradients on the object.
+        optimizer: Where the update is written by hand too: makes the optimiser that it is written after of a list of
+            parameters, such as ``lambda params: torch.optim.SGD(params, lr=0.01)``. The check ``training`` then follows
+            the class step for step; ``.for_steps(1000)`` of what is returned makes it follow longer.
 
     Returns:
         A subject for ``check``, ``assert_gradients`` or ``gradient_test``.
@@ -297,6 +353,10 @@ def manual(
             raise UsageError(f"manual({what}={value!r}): must be callable")
     if isinstance(state, str):
         raise UsageError(f"manual(state={state!r}): give a tuple of names, such as ({state!r},)")
+    if optimizer is not None and not callable(optimizer):
+        raise UsageError(f"manual(optimizer={optimizer!r}): {OPTIMIZER_REMEDY}")
+    if optimizer is not None and not state:
+        raise UsageError("manual(optimizer=…) without state=: name the attributes that optimize() updates")
     return ManualSubject(
         name=getattr(build, "__name__", "manual").strip("<>"),
         build=build,
@@ -305,4 +365,6 @@ def manual(
         gradients=gradients,
         state=tuple(state),
         loss=loss,
+        optimize=None if optimizer is None else optimize,
+        optimizer=optimizer,
     )

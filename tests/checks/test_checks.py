@@ -41,7 +41,7 @@ def right(x, g):
 
 def test_the_catalogue_knows_its_checks_by_name():
     names = "value vjp linearity contract purity layout mask state accumulation determinism leak double_backward"
-    names += " transforms complex extremes precision shape program"
+    names += " transforms complex extremes precision shape program training module"
     assert [c.name for c in all_checks()] == names.split()
     assert find_check("shape").name == "shape"
     with pytest.raises(UnknownNameError, match="did you mean 'linearity'"):

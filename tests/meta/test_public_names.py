@@ -12,10 +12,12 @@ PUBLIC_NAMES = [
     "Fault",
     "Finding",
     "GradientError",
+    "ProgramFinding",
     "Report",
     "Severity",
     "UndecidedWarning",
     "Verdict",
+    "VjpRule",
     "Witness",
     "assert_gradients",
     "check",
@@ -25,8 +27,11 @@ PUBLIC_NAMES = [
     "index",
     "manual",
     "mask",
+    "module",
     "pair",
     "tensor",
+    "training",
+    "vjp_of",
 ]
 
 
