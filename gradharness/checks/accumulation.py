@@ -199,8 +199,10 @@ def _into_grad(setting: Setting, case: Case, first: Call) -> list[Discrepancy]:
         call_backward(torch.autograd.backward, (outputs, weights))
         if not all(same_bits(x.detach(), y) for x, y in zip(leaves, case.primals.leaves, strict=True)):
             return []  # the purity check names who writes into its arguments
-    got: Gradients = tuple(x.grad for x in leaves)
-    wrong = differing(setting, case.primals.labels, got, total(first.gradients, first.gradients), first)
+    # No name for the gradients: they are as large as a module, and what follows makes others.
+    sums = total(first.gradients, first.gradients)
+    wrong = differing(setting, case.primals.labels, tuple(x.grad for x in leaves), sums, first)
+    del sums
     if wrong:
         detail = "after two calls of backward() the .grad of {} is not the sum of both gradients"
         return _told(wrong, detail, (*helpers(setting.tolerance.rtol), *_TWO_BACKWARDS))
@@ -239,6 +241,7 @@ def _cleared(setting: Setting, case: Case, first: Call, leaves: Tensors) -> Iter
     for label, leaf, then in zip(case.primals.labels, leaves, held, strict=True):
         if leaf.grad is not None and then is not None and not same_bits(leaf.grad, then):
             yield _aliased(label, f"a later call overwrites the .grad of {label}", _LATER_CALL)
+    del held
     before = copied(leaves)
     for leaf in leaves:
         if leaf.grad is not None:
@@ -246,6 +249,7 @@ def _cleared(setting: Setting, case: Case, first: Call, leaves: Tensors) -> Iter
     for label, leaf, then in zip(case.primals.labels, leaves, before, strict=True):
         if not same_bits(leaf.detach(), then):
             yield _aliased(label, f"clearing the gradients overwrites {label}", steps)
+    del before
     again = called(setting, case.primals, case.cotangents).gradients
     for d in differing(setting, case.primals.labels, again, first.gradients, first):
         words = f"after clearing the gradients in place the gradient of {d.label} is another"

@@ -29,6 +29,8 @@ _IMAGINARY = 8  # number of the first of the case's directions that serve as ima
 _DIRECTIONS = 2
 _FACTOR = complex(0.9, 1.2)  # not of modulus one, under which a quotient of lengths turns like a product
 _CLOSE = 1e-6  # of the rms, for forwards and hypotheses
+_LARGEST = 1 << 17  # elements that nobody has asked to be complex
+_TOO_LARGE = f"more than {_LARGEST} real elements: a smaller size tells"
 _REAL = "the forward does not take complex numbers: {}"
 _OTHER_FORWARD = "the forward is not the reference's for complex numbers"
 
@@ -39,8 +41,9 @@ def examine(setting: Setting, case: Case) -> Observation:
         return Observation(verdict=Verdict.SKIPPED, reason="no element to be wrong")
     if any(x.is_complex() for x in case.primals.leaves):
         return _look(setting, case, given=True)
-    if setting.declared:
-        return Observation(verdict=Verdict.SKIPPED, reason="the inputs are declared to be real")
+    if setting.declared or case.elements > _LARGEST:
+        reason = "the inputs are declared to be real" if setting.declared else _TOO_LARGE
+        return Observation(verdict=Verdict.SKIPPED, reason=reason)
     there = _there(setting, case, _complexified(case))
     if isinstance(there, Observation):
         return there

@@ -35,6 +35,8 @@ NOTHING = "there is no gradient to be differentiated: it is zero, or missing"
 REFUSED = "the second derivative is refused: {}"
 _NO_GRAPH = "not behind autograd: there is no graph to be differentiated twice"
 _FIRST_WRONG = "the gradient itself is wrong here"
+_LARGEST = 1 << 17  # elements; differences of as many gradients would take twenty times the memory of a training step
+_TOO_LARGE = f"more than {_LARGEST} elements: a smaller size shows the same"
 _OTHER_REFERENCE = "the reference's second derivative is not that of the subject's gradient"
 _PREFIX = "cotangent of "
 # Four calls underestimated the noise of a gradient (saturated attention) by a factor of thirty.
@@ -47,6 +49,8 @@ def examine(setting: Setting, case: Case) -> Observation:
     """The gradient's own gradient, by every primal and every cotangent, seen through fixed general weights."""
     if case.empty:
         return _skipped(NOTHING)
+    if case.elements > _LARGEST:
+        return _skipped(_TOO_LARGE)
     if setting.subject.traced(case.primals, attached([x.clone() for x in case.primals.leaves])) is None:
         return _skipped(_NO_GRAPH)
     try:

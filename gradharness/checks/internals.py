@@ -19,7 +19,7 @@ _FEW = 4  # elements that are numbers of the lower precision by chance
 def float32_internals(setting: Setting, case: Case) -> tuple[Discrepancy, ...]:
     """One warning for each gradient that consists of numbers of a lower precision, while the true ones are none."""
     oracle = setting.trusted or setting.own
-    large = sum(x.numel() for x in case.primals.leaves) > _LARGEST
+    large = case.elements > _LARGEST
     if setting.dtype is not torch.float64 or oracle is None or large:
         return ()
     try:

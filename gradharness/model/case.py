@@ -56,6 +56,11 @@ class Case:
         """True if there is no element to be wrong: every leaf, or every cotangent, has size zero."""
         return all(t.numel() == 0 for t in self.primals.leaves) or all(t.numel() == 0 for t in self.cotangents)
 
+    @property
+    def elements(self) -> int:
+        """How many numbers are differentiated."""
+        return sum(t.numel() for t in self.primals.leaves)
+
     def with_cotangents(self, cotangents: Sequence[torch.Tensor]) -> Case:
         """The case with other cotangents."""
         return replace(self, cotangents=tuple(cotangents))

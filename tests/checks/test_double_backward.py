@@ -362,3 +362,14 @@ def test_the_weights_count_through_all_gradients():
     first, second = weights_like([torch.zeros(2, dtype=F64), torch.zeros((1, 2), dtype=torch.complex128)])
     assert torch.equal(first, torch.tensor([1.0, 2.0], dtype=F64).cos())
     assert torch.allclose(second.real, torch.tensor([[3.0, 4.0]], dtype=F64).cos())
+
+
+def test_what_is_always_large_is_skipped_with_the_reason():
+    (result,) = check(Detached, {"x": "400 400"}, checks=["double_backward"], seed=1).results
+    assert result.verdict is Verdict.SKIPPED
+    assert "more than 131072 elements" in result.reason
+
+
+def test_a_fault_is_found_in_smaller_cases_than_a_large_example():
+    report = check(Detached, (torch.randn(400, 400, dtype=torch.float64),), checks=["double_backward"], seed=1)
+    assert report.verdict is Verdict.FAIL
