@@ -214,7 +214,10 @@ def _alike(near: Gradients, here: Tensors) -> bool:
 
 
 def _telling_directions(case: Case, wrong: Sequence[Discrepancy]) -> list[Tensors]:
-    """The worst elements one by one, then all wrong elements together with and without the signs of their errors."""
+    """The worst elements one by one and with all their equals, then all wrong elements with and without their signs.
+
+    A maximum has a kink at every one of its equals, and a slope where all of them move together.
+    """
     directions: list[Tensors] = []
     for found in wrong:
         assert found.expected is not None
@@ -226,6 +229,9 @@ def _telling_directions(case: Case, wrong: Sequence[Discrepancy]) -> list[Tensor
             one = torch.zeros_like(error).reshape(-1)
             one[flat] = 1.0
             directions.append(in_leaf(case, number, one.reshape(error.shape)))
+            x = case.primals.leaves[number].reshape(-1)
+            if int((equals := x == x[flat]).sum()) > 1:
+                directions.append(in_leaf(case, number, equals.to(error.dtype).reshape(error.shape)))
         mask = (excess > 1).to(error.dtype)
         directions += [in_leaf(case, number, mask), in_leaf(case, number, mask * torch.sgn(error))]
     return directions

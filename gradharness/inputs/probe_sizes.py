@@ -94,6 +94,9 @@ def _partition(prober: Prober, units: Sequence[frozenset[AxisId]], size: int) ->
         if len(left) <= MAX_SUBSETS:
             groups += _partition(prober, left, size)
         return groups
+    for unit in list(left):
+        if any(_joined(prober, unit, group, size) for group in groups):
+            left.remove(unit)
     for count in (1, 2, 3):
         for some in list(itertools.combinations(left, count)):
             take(some, _movable_in_steps)
@@ -118,6 +121,17 @@ def _movable(prober: Prober, units: Sequence[frozenset[AxisId]], size: int) -> G
         return None
     twice = prober.move(axes, 2 * size + 1) or (size > 2 and prober.move(axes, size - 1))
     return Group(axes, size) if twice else None
+
+
+def _joined(prober: Prober, unit: frozenset[AxisId], group: Group, size: int) -> bool:
+    """Joins an axis that can change only with a group that could do without it: rows, of which gather takes a part.
+
+    That the forward accepts more rows than there are labels does not say that they are meant to differ.
+    """
+    if not _movable(prober, (frozenset(group.axes), unit), size):
+        return False
+    group.axes = sorted((*group.axes, *unit))
+    return True
 
 
 def _movable_in_steps(prober: Prober, units: Sequence[frozenset[AxisId]], size: int) -> Group | None:

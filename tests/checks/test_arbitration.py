@@ -96,6 +96,25 @@ def test_a_share_of_a_tie_is_right_and_full_credit_for_all_is_refused():
     assert judged(torch.amax, full, tie, reference=lambda x: x.max(0).values).verdict is Verdict.FAIL
 
 
+def test_full_credit_for_both_of_two_equals_shows_where_they_move_together():
+    def first(x, w):
+        return torch.zeros_like(x).scatter(0, x.argmax(0, keepdim=True), w.reshape(1))
+
+    def even(x, w):
+        return both(x, w) / (x == x.amax()).sum()
+
+    def both(x, w):
+        return w * (x == x.amax()).to(F64)
+
+    def reference(x):
+        return x.max(0).values
+
+    tie = [1.0, 0.5, 1.0, 0.0]
+    assert judged(torch.amax, both, tie, reference=reference).verdict is Verdict.FAIL
+    assert judged(torch.amax, even, tie, reference=reference).verdict is not Verdict.FAIL
+    assert judged(torch.amax, first, tie, reference=torch.amax).verdict is not Verdict.FAIL
+
+
 def _sorted_backward(x, w, factor=1.0):
     """Hands each weight to the element that a stable sort put there; torch's own order of equals is another."""
     return torch.zeros_like(x).scatter_add(0, x.argsort(stable=True), factor * w)

@@ -168,6 +168,29 @@ def test_what_rejects_low_precisions_is_skipped():
     assert "float64 only" in result.reason
 
 
+class Whitened(torch.nn.Module):
+    """Its statistics are constants to autograd of the forward; the backward differentiates them all the same."""
+
+    def __init__(self, share):
+        super().__init__()
+
+        def backward(x, mean, scale, g):
+            y = (x - mean) * scale
+            lost = 1 + share * (x.dtype is not torch.float64)
+            return lost * scale * (g - g.mean(0) - y * (g * y).mean(0)), None, None
+
+        self.whiten = function(lambda x, mean, scale: (x - mean) * scale, backward)
+
+    def forward(self, x):
+        scale = (x.var(0, unbiased=False) + 1e-5).rsqrt()
+        return self.whiten(x, x.mean(0).detach(), scale.detach())
+
+
+@pytest.mark.parametrize(("share", "verdict"), [(0.0, Verdict.PASS), (0.5, Verdict.FAIL)])
+def test_what_a_module_detaches_is_no_yardstick(share, verdict):
+    assert look(Whitened(share), randn((5, 3)))[0].verdict is verdict
+
+
 def test_plain_torch_and_random_subjects_are_skipped():
     assert look(torch.sin, X)[0].results[0].verdict is Verdict.SKIPPED
     assert look(lambda x: F.dropout(x, 0.5), X)[0].results[0].verdict is Verdict.SKIPPED

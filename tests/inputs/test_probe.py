@@ -95,6 +95,16 @@ GROUPS = {
         {"x": normal(5, 3), "w": normal(3, 4), "b": normal(4), "t": torch.tensor([0, 3, 2, 1, 1])},
         {"x": "n d", "w": "d k", "b": "k", "t": "n"},
     ),
+    "fewer labels than rows are accepted": (
+        lambda x, t: -x.log_softmax(-1).gather(1, t[:, None]).mean(),
+        {"x": normal(4, 6), "t": torch.tensor([3, 1, 2, 5])},
+        {"x": "n d", "t": "n"},
+    ),
+    "a table may be longer than the sequence": (
+        lambda x, table: x * table[: len(x)] if x.shape[1:] == table.shape[1:] else 1 / 0,
+        {"x": normal(3, 5), "table": normal(3, 5, seed=1)},
+        {"x": "n d", "table": "n d"},
+    ),
     "segment max": (
         segment_max,
         {"x": normal(7), "index": torch.tensor([0, 1, 0, 2, 1, 0, 2]), "n": 3},
