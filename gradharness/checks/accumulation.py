@@ -17,7 +17,6 @@ from gradharness.checks.repeats import (
     differing,
     helpers,
     pair_of,
-    same_bits,
     total,
 )
 from gradharness.comparison import compare
@@ -26,6 +25,7 @@ from gradharness.judge import rule
 from gradharness.model.case import Case
 from gradharness.model.subject import Gradients, Session, Tensors
 from gradharness.model.verdict import Discrepancy, Fault, Observation, Verdict
+from gradharness.numerics.bits import same_bits
 from gradharness.subjects.calls import call_backward
 from gradharness.subjects.reverse import attached, vector_jacobian
 

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 import torch
 
 from gradharness.checks.base import Check, Setting
-from gradharness.checks.repeats import copied, copied_gradients, helpers, same_bits
+from gradharness.checks.repeats import copied, copied_gradients, helpers
 from gradharness.checks.roundoff import MARGIN
 from gradharness.comparison import root_mean_square
 from gradharness.errors import OracleUnavailable, SubjectError
 from gradharness.model.case import Case
 from gradharness.model.subject import Gradients, Primals, Tensors
 from gradharness.model.verdict import Discrepancy, Fault, Observation, Verdict
+from gradharness.numerics.bits import same_bits
 from gradharness.oracles.autograd import roundoff
 
 _RUNS = 3

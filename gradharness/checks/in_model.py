@@ -5,21 +5,27 @@ from __future__ import annotations
 from gradharness.checks.base import Setting
 from gradharness.errors import OracleUnavailable, RuleError, UsageError
 from gradharness.model.case import Case
+from gradharness.model.subject import Tensors
 from gradharness.model.verdict import Discrepancy
 from gradharness.programs.models import Model, from_module
 from gradharness.programs.placed import misplaced
 from gradharness.subjects.custom_nodes import custom_nodes, graph_nodes
 from gradharness.subjects.module_function import ModuleFunction
-from gradharness.subjects.reverse import attached
 from gradharness.subjects.transformed import bare_function, is_random
 
 _NODES = 400  # a larger graph is no model that somebody checks a backward with
 
 
-def in_model(setting: Setting, case: Case) -> tuple[Discrepancy, str] | None:
-    """What is wrong, and where the call stands; None where nothing is, or torch.fx cannot follow the model."""
+def in_model(setting: Setting, case: Case, outputs: Tensors) -> tuple[Discrepancy, str] | None:
+    """What is wrong, and where the call stands; None where nothing is, or torch.fx cannot follow the model.
+
+    Args:
+        setting: Whose subject is the model.
+        case: The point.
+        outputs: The model's there, with their graph.
+    """
     function = bare_function(setting.subject)
-    if function is None or is_random(setting.subject) or not _holds_custom_nodes(setting, case):
+    if function is None or is_random(setting.subject) or not _holds_custom_nodes(outputs):
         return None
     values = case.primals.arguments(case.primals.leaves)
     model: Model = function
@@ -44,10 +50,7 @@ def in_model(setting: Setting, case: Case) -> tuple[Discrepancy, str] | None:
     return made, f"{found.name or 'one of its calls'} stands in this model"
 
 
-def _holds_custom_nodes(setting: Setting, case: Case) -> bool:
+def _holds_custom_nodes(outputs: Tensors) -> bool:
     """Whether there is a hand-written backward in the graph, and something else beside it."""
-    outputs = setting.subject.traced(case.primals, attached([x.clone() for x in case.primals.leaves]))
-    if outputs is None:
-        return False
     nodes = [n for n in graph_nodes(outputs) if n.next_functions]
     return bool(custom_nodes(outputs)) and 1 < len(nodes) <= _NODES

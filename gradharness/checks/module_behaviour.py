@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import nn
@@ -57,8 +56,7 @@ def _degenerate(at: ModuleCase) -> bool:
     """Whether sizes of one or zero may be what makes a parameter useless: a softmax over a single element."""
     if at.case.recipe.get("example"):
         return False
-    leaves = (leaf for _, leaf in tree.leaves(at.inputs) if isinstance(leaf, torch.Tensor))
-    return any(size < 2 for t in leaves for size in t.shape)
+    return any(size < 2 for t in tree.tensors(at.inputs) for size in t.shape)
 
 
 def _scaled(at: ModuleCase, factor: float) -> Primals:
@@ -121,13 +119,9 @@ def rows(at: ModuleCase) -> Found:
             return
 
 
-def _tensors(values: Sequence[Any]) -> list[torch.Tensor]:
-    return [leaf for _, leaf in tree.leaves(tuple(values)) if isinstance(leaf, torch.Tensor)]
-
-
 def _row_count(at: ModuleCase) -> int:
     """First size of the first input that has one, if some output has it too."""
-    sizes = [t.shape[0] for t in _tensors(at.inputs) if t.dim()]
+    sizes = [t.shape[0] for t in tree.tensors(at.inputs) if t.dim()]
     count = sizes[0] if sizes else 0
     return count if any(y.dim() and y.shape[0] == count for y in at.case.outputs) else 0
 

@@ -9,6 +9,7 @@ import torch
 
 from gradharness.model.case import Case
 from gradharness.model.subject import Primals, Subject, Tensors
+from gradharness.subjects.reverse import attached
 
 # How a script gets the outputs from ``arguments``, with their graph.
 OWN_GRAPH = (
@@ -49,10 +50,9 @@ def outputs_of(subject: Subject, primals: Primals, leaves: Tensors) -> Tensors:
     return tuple(_Pullback.apply(subject, primals, *leaves))  # type: ignore[no-untyped-call]
 
 
-def has_graph(subject: Subject, case: Case) -> bool:
-    """Whether autograd records the subject by itself."""
-    leaves = tuple(x.detach().clone().requires_grad_() for x in case.primals.leaves)
-    return subject.traced(case.primals, leaves) is not None
+def graph_of(subject: Subject, case: Case) -> Tensors | None:
+    """The outputs with the graph that autograd records by itself; None where it records none."""
+    return subject.traced(case.primals, attached([x.clone() for x in case.primals.leaves]))
 
 
 def made_of_pullback(labels: Sequence[str]) -> tuple[str, ...]:

@@ -9,8 +9,8 @@ import torch
 from gradharness.checks.base import Check, Setting
 from gradharness.checks.contexts import BEFORE, Context, chain, contexts
 from gradharness.checks.in_model import in_model
-from gradharness.checks.nodes import OWN_GRAPH, has_graph, made_of_pullback, outputs_of
-from gradharness.checks.repeats import Call, called, copied, helpers, pair_of, same_bits
+from gradharness.checks.nodes import OWN_GRAPH, graph_of, made_of_pullback, outputs_of
+from gradharness.checks.repeats import Call, called, copied, helpers, pair_of
 from gradharness.checks.roundoff import MARGIN, own_roundoff
 from gradharness.comparison import compare
 from gradharness.errors import SubjectError
@@ -18,6 +18,7 @@ from gradharness.judge import discrepancy, rule
 from gradharness.model.case import Case
 from gradharness.model.subject import Gradients, Tensors
 from gradharness.model.verdict import Discrepancy, Fault, Observation, Verdict
+from gradharness.numerics.bits import same_bits
 from gradharness.subjects.reverse import attached, vector_jacobian
 
 _UNREPEATABLE = "equal calls give different gradients"
@@ -47,11 +48,13 @@ def examine(setting: Setting, case: Case) -> Observation:
     """Every gradient of each program is what the backward by itself gives, between two parts that autograd knows."""
     if case.empty:
         return Observation(verdict=Verdict.SKIPPED, reason="no element to be wrong")
-    graph = has_graph(setting.subject, case)
+    outputs = graph_of(setting.subject, case)
+    graph = outputs is not None
     if not graph and any(len(path) > 1 for path in case.primals.active):
         return Observation(verdict=Verdict.SKIPPED, reason=_NESTED)
-    if (found_there := in_model(setting, case)) is not None:
+    if outputs is not None and (found_there := in_model(setting, case, outputs)) is not None:
         return _failed(*found_there, ())
+    del outputs  # with all that their graph holds
     first = called(setting, case.primals, case.cotangents)
     looked = 0
     for context in [*contexts(case), _chain(case)]:

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 import torch
 
 from gradharness.checks.base import Check, Setting
-from gradharness.checks.repeats import Call, called, copied, copied_gradients, differing, helpers, same_bits
+from gradharness.checks.repeats import Call, called, copied, copied_gradients, differing, helpers
 from gradharness.checks.surroundings import Global, reseeds, watched
 from gradharness.errors import BackwardRaised
 from gradharness.model.case import Case
 from gradharness.model.subject import Primals, Tensors
 from gradharness.model.verdict import Discrepancy, Fault, Observation, Verdict
 from gradharness.numerics import tree
+from gradharness.numerics.bits import same_bits
 from gradharness.subjects.custom_nodes import custom_nodes, function_class
 from gradharness.subjects.reverse import attached, vector_jacobian
 

@@ -14,6 +14,7 @@ from gradharness.judge import rule
 from gradharness.model.case import Case
 from gradharness.model.subject import Gradients, Linearization, Primals, Tensors
 from gradharness.model.verdict import Discrepancy
+from gradharness.numerics.bits import same_bits
 
 SECOND = -0.5  # the second call's cotangent, in units of the first's: a power of two, and of another sign
 _NOISE_MARGIN = 8.0  # two repetitions do not show the largest noise
@@ -129,13 +130,6 @@ def copied(tensors: Sequence[torch.Tensor]) -> Tensors:
 def copied_gradients(gradients: Gradients) -> Gradients:
     """The same for gradients."""
     return tuple(None if g is None else g.detach().clone() for g in gradients)
-
-
-def same_bits(left: torch.Tensor, right: torch.Tensor) -> bool:
-    """NaN is NaN here."""
-    if left.shape != right.shape or left.dtype != right.dtype:
-        return False
-    return torch.equal(left, right) or bool(((left == right) | ((left != left) & (right != right))).all())
 
 
 def total(*parts: Gradients) -> Gradients:

@@ -21,7 +21,6 @@ from gradharness.checks.repeats import (
     linearized,
     other_arguments,
     pair_of,
-    same_bits,
     total,
 )
 from gradharness.errors import BackwardRaised, SubjectError, first_line
@@ -29,6 +28,7 @@ from gradharness.model.case import Case
 from gradharness.model.subject import Gradients, Primals, Tensors
 from gradharness.model.verdict import Discrepancy, Fault, Observation, Verdict
 from gradharness.numerics import tree
+from gradharness.numerics.bits import same_bits
 from gradharness.subjects.reverse import attached, vector_jacobian
 
 UNREPEATABLE = "two equal calls, one after the other, give different results: there is nothing to hold others against"
@@ -130,7 +130,7 @@ def _twice_in_one_graph(setting: Setting, case: Case, pair: Pair) -> list[Discre
 
 def _other_shape(setting: Setting, case: Case, first: Call) -> list[Discrepancy]:
     """A call of a smaller shape in between, where one tensor is all there is, so that no other has to fit it."""
-    everything = [v for _, v in tree.leaves(case.primals.values) if isinstance(v, torch.Tensor)]
+    everything = tree.tensors(case.primals.values)
     if len(everything) != 1 or everything[0].dim() == 0 or everything[0].shape[0] < 2:
         return []
     linearization = linearized(setting, first)

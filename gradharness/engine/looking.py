@@ -165,7 +165,7 @@ class Looker:
 
         An index may be smaller than its source, and sizes of zero are not always provided for.
         """
-        tensors = [t for _, t in tree.leaves(primals.values) if isinstance(t, torch.Tensor)]
+        tensors = tree.tensors(primals.values)
         if all((t.is_floating_point() or t.is_complex()) and t.numel() for t in tensors):
             return ""
         try:

@@ -10,6 +10,7 @@ import torch
 
 from gradharness.model.subject import Gradients, Linearization, Primals, RawReturn, Session, Subject, Tensors
 from gradharness.numerics import tree
+from gradharness.numerics.bits import same_bits
 from gradharness.numerics.layout import copied
 
 
@@ -106,7 +107,7 @@ class Metered:
             returns = self.subject.raw_returns(copies, weights)
         pairs = [*zip(primals.labels, primals.leaves, copies.leaves, strict=True)]
         pairs += [(f"cotangent {i}", w, c) for i, (w, c) in enumerate(zip(cotangents, weights, strict=True))]
-        written = tuple(label for label, before, after in pairs if not _same_bits(before, after))
+        written = tuple(label for label, before, after in pairs if not same_bits(before, after))
         return tuple(replace(r, written=written if i == 0 else ()) for i, r in enumerate(returns))
 
     def own_forward(self) -> Subject | None:
@@ -147,8 +148,3 @@ def _copied(primals: Primals) -> Primals:
     """The point with copies of all tensors, those without gradient among them."""
     everything = Primals(primals.names, primals.values, tree.tensor_paths(primals.values))
     return Primals(primals.names, everything.arguments(copied(everything.leaves)), primals.active)
-
-
-def _same_bits(before: torch.Tensor, after: torch.Tensor) -> bool:
-    """NaN is NaN here."""
-    return before.shape == after.shape and bool(((before == after) | ((before != before) & (after != after))).all())

@@ -28,6 +28,11 @@ def leaves(value: object, path: Path = ()) -> Iterator[tuple[Path, object]]:
         yield path, value
 
 
+def tensors(value: object) -> tuple[torch.Tensor, ...]:
+    """All tensors in ``value``, depth first."""
+    return tuple(leaf for _, leaf in leaves(value) if isinstance(leaf, torch.Tensor))
+
+
 def get(value: Any, path: Path) -> Any:
     """The node of ``value`` at ``path``."""
     for key in path:
@@ -64,6 +69,6 @@ def label(name: str, path: Path) -> str:
     return name + "".join(f"[{key!r}]" for key in path)
 
 
-def flatten(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+def flatten(parts: Sequence[torch.Tensor]) -> torch.Tensor:
     """All elements of some tensors in one vector."""
-    return torch.cat([t.reshape(-1) for t in tensors])
+    return torch.cat([t.reshape(-1) for t in parts])

@@ -10,6 +10,7 @@ import torch
 
 from gradharness.errors import RuleError
 from gradharness.model.subject import Gradients, Tensors
+from gradharness.numerics.bits import same_bits
 from gradharness.numerics.tolerance import tolerance_for
 from gradharness.programs import graph, tape
 from gradharness.programs.op import Call
@@ -106,7 +107,7 @@ def _restore(trace: Trace, before: Tensors) -> None:
     """Undoes what a VJP wrote into saved values, so that it does not spoil the trace for who looks again."""
     for now, then in zip(trace.values, before, strict=True):
         overlaps = any(stride == 0 and size > 1 for stride, size in zip(now.stride(), now.shape, strict=True))
-        if not overlaps and not _same(now, then):  # what overlaps is a view of another value
+        if not overlaps and not same_bits(now, then):  # what overlaps is a view of another value
             now.copy_(then)
 
 
@@ -197,7 +198,7 @@ def localise(trace: Trace, cotangents: Sequence[torch.Tensor]) -> Guilty | None:
         gradients = tape.checked_pull(number, step, call, weights)
         after = (*weights, *call.inputs, *call.outputs)
         if not found:
-            written = next((k for k, (a, b) in enumerate(zip(before, after, strict=True)) if not _same(a, b)), None)
+            written = next((k for k, (a, b) in enumerate(zip(before, after, strict=True)) if not same_bits(a, b)), None)
             if written is not None:
                 found.append(_writer(number, step, "its cotangent" if written < len(weights) else "a saved value"))
             elif not step.prepares:
@@ -212,10 +213,6 @@ def localise(trace: Trace, cotangents: Sequence[torch.Tensor]) -> Guilty | None:
     finally:
         _restore(trace, values)
     return found[0] if found else None
-
-
-def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
-    return torch.equal(one, other) or bool(((one == other) | ((one != one) & (other != other))).all())
 
 
 def _writer(number: int, step: Step, what: str) -> Guilty:

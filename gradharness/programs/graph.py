@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch.autograd.graph import GradientEdge, get_gradient_edge
@@ -75,11 +75,34 @@ def local(step: Step, operands: Sequence[torch.Tensor], cotangents: Sequence[tor
     Raises:
         OracleUnavailable: If autograd itself raises.
     """
+
+    def forward(*leaves: torch.Tensor) -> Tensors:
+        taken = [x.clone() if step.op.in_place else x for x in leaves]
+        return step.op.run(taken, step.parameters)
+
+    return pulled(forward, operands, cotangents)
+
+
+def pulled(
+    forward: Callable[..., Tensors], operands: Sequence[torch.Tensor], cotangents: Sequence[torch.Tensor]
+) -> Gradients:
+    """What a single call makes of its cotangents, by autograd.
+
+    Args:
+        forward: The call; a tuple of tensors for the operands.
+        operands: Its arguments.
+        cotangents: One for each result.
+
+    Returns:
+        One for each operand; None where nothing depends on it, or it holds integers.
+
+    Raises:
+        OracleUnavailable: If autograd itself raises.
+    """
     with torch.enable_grad():
         leaves = [x.detach() for x in operands]
         floating = [x.requires_grad_() for x in leaves if x.is_floating_point() or x.is_complex()]
-        taken = [x.clone() if step.op.in_place else x for x in leaves]
-        outputs = step.op.run(taken, step.parameters)
+        outputs = forward(*leaves)
     found = dict(zip(map(id, floating), _gradients(outputs, floating, cotangents), strict=True))
     return tuple(found.get(id(x)) for x in leaves)
 

@@ -80,15 +80,11 @@ def _run(model: Model, arguments: tuple[object, ...]) -> Tensors:
                 value = model(*copies)
     except Exception as error:  # somebody's model may raise anything
         raise UsageError(_FORM.format(f"the model raises {type(error).__name__}: {first_line(error)}")) from error
-    return _tensors(value)
+    return tree.tensors(value)
 
 
 def _attached(t: torch.Tensor) -> torch.Tensor:
-    return t.detach().clone().requires_grad_(t.is_floating_point() or t.is_complex())
-
-
-def _tensors(value: object) -> Tensors:
-    return tuple(t for _, t in tree.leaves(value) if isinstance(t, torch.Tensor))
+    return t.detach().clone().requires_grad_(_floats(t))
 
 
 def _alike(one: torch.Tensor, other: torch.Tensor) -> bool:
@@ -125,7 +121,7 @@ def _traced(
     except (TypeError, ValueError) as error:
         raise UsageError(_FORM.format(f"the arguments of the example: {error}")) from error
     bound.apply_defaults()
-    if any(isinstance(v, tuple | list | dict) and _tensors(v) for v in bound.arguments.values()):
+    if any(isinstance(v, tuple | list | dict) and tree.tensors(v) for v in bound.arguments.values()):
         reason = "an argument of the example holds tensors in a container: pass each tensor as an argument of its own"
         raise UsageError(_FORM.format(reason))
     concrete = {name: v for name, v in bound.arguments.items() if not isinstance(v, torch.Tensor)}
@@ -212,7 +208,7 @@ class _Reader:
     def _leaf(self, value: object, *, active: bool) -> object:
         if not isinstance(value, torch.Tensor):
             return value
-        active = active and (value.is_floating_point() or value.is_complex())
+        active = active and _floats(value)
         self.leaves.append(Leaf(tuple(value.shape), active, value.is_complex()))
         return self._added(value.detach().clone(), needed=active)
 
@@ -252,7 +248,7 @@ class _Reader:
         numbers, call = _numbered(call)
         operands = [self.values[i] for i in numbers]
         value = call(operands)
-        results = _tensors(value)
+        results = tree.tensors(value)
         if not numbers or not results:
             self.known[node] = value  # a size, or a tensor that depends on no leaf
             return

@@ -12,6 +12,7 @@ from torch.func import functional_call
 
 from gradharness.model.subject import Gradients, Tensors
 from gradharness.numerics import tree
+from gradharness.programs.graph import pulled
 from gradharness.programs.op import Call, Op
 
 
@@ -81,7 +82,7 @@ def opaque_op(recorded: OpaqueCall, value: object, arity: int) -> OpaqueOp:
         return tuple(tree.get(found, path) for path in paths)
 
     def vjp(call: Call, *cotangents: torch.Tensor) -> Gradients:
-        return _by_autograd(forward, call.inputs, cotangents)
+        return pulled(forward, [x.clone() for x in call.inputs], cotangents)  # it may write into what it saves
 
     return OpaqueOp(
         name=recorded.name,
@@ -159,18 +160,3 @@ def _filled(structure: Any, operands: Sequence[Any]) -> Any:
         return operands[a.number] if isinstance(a, Operand) else a
 
     return fx.node.map_aggregate(structure, operand)
-
-
-def _by_autograd(
-    forward: Callable[..., Tensors], operands: Sequence[torch.Tensor], cotangents: Sequence[torch.Tensor]
-) -> Gradients:
-    with torch.enable_grad():
-        leaves = [x.detach().clone() for x in operands]
-        floating = [x.requires_grad_() for x in leaves if x.is_floating_point() or x.is_complex()]
-        outputs = forward(*leaves)
-    pairs = [(y, w) for y, w in zip(outputs, cotangents, strict=True) if y.requires_grad]
-    if not pairs:
-        return (None,) * len(leaves)
-    ys, ws = zip(*pairs, strict=True)
-    found = dict(zip(map(id, floating), torch.autograd.grad(ys, floating, ws, allow_unused=True), strict=True))
-    return tuple(found.get(id(x)) for x in leaves)

@@ -291,8 +291,7 @@ def converted(tensor: torch.Tensor, dtype: torch.dtype, device: torch.device | s
 
 
 def _first_floating(values: Sequence[object]) -> torch.Tensor | None:
-    leaves = (leaf for _, leaf in tree.leaves(tuple(values)) if isinstance(leaf, torch.Tensor))
-    return next((t for t in leaves if t.is_floating_point() or t.is_complex()), None)
+    return next((t for t in tree.tensors(tuple(values)) if t.is_floating_point() or t.is_complex()), None)
 
 
 def _required(function: Callable[..., object]) -> list[str]:

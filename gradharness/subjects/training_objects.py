@@ -12,6 +12,7 @@ import torch
 
 from gradharness.model.subject import TensorMeta
 from gradharness.model.training import Happening, Incident
+from gradharness.numerics.bits import same_bits
 from gradharness.subjects.calls import call_forward
 from gradharness.subjects.manual_class import set_state
 
@@ -203,7 +204,7 @@ class Bystander:
     def incidents(self) -> list[Incident]:
         """What has changed."""
         now = tensors_of(self.obj)
-        changed = [p for p, v in self.values.items() if p in now and not _equal(now[p].detach(), v)]
+        changed = [p for p, v in self.values.items() if p in now and not same_bits(now[p].detach(), v)]
         return [
             Incident(kind=Happening.SHARED, step=0, label=path, text=self._text(path, now[path])) for path in changed
         ]
@@ -228,13 +229,13 @@ class Bystander:
         """Whether another object held the same."""
         if self.values.keys() != other.values.keys():
             return False
-        return all(_equal(value, other.values[path]) for path, value in self.values.items())
+        return all(same_bits(value, other.values[path]) for path, value in self.values.items())
 
     def restore(self) -> None:
         """Gives what was changed its values back, so that the next object starts as this one did."""
         for path, tensor in self.tensors.items():
             value = self.values[path]
-            if not _equal(tensor.detach(), value):
+            if not same_bits(tensor.detach(), value):
                 tensor.data = value.clone()
 
 
@@ -250,10 +251,3 @@ def _defaults(function: object) -> list[object]:
 
 def _contains(default: object, tensor: torch.Tensor) -> bool:
     return any(t is tensor for _, t in _walk(default, "", 0)) or default is tensor
-
-
-def _equal(left: torch.Tensor, right: torch.Tensor) -> bool:
-    """NaN is NaN here."""
-    if left.shape != right.shape or left.dtype is not right.dtype:
-        return False
-    return bool(((left == right) | ((left != left) & (right != right))).all())
