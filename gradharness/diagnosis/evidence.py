@@ -49,7 +49,8 @@ class Sample:
     @property
     def right(self) -> torch.Tensor:
         """True where the gradient is right and says so: where nothing is expected, nothing is no achievement."""
-        return ~self.wrong & self.expected.isfinite() & ((self.expected.abs() > 0) | (self.got.abs() > 0))
+        says = torch.maximum(self.expected.abs(), self.got.abs()) > self.found.bound
+        return ~self.wrong & self.expected.isfinite() & says
 
     @property
     def leaf(self) -> torch.Tensor | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -15,6 +16,9 @@ _SMALL = (1, 2, 3)
 _SEEDS = (0, 1, 2)
 _MANY = 64  # elements that tell enough of what depends on values
 _FURTHER = 6
+_SQUARE = 4
+_MORE = 5  # by which a dim of a companion is larger than those of a plain case
+_LARGEST = 2000  # product of all dims
 
 
 def companions_of(look: Look, domain: Domain, seed: int) -> Iterator[Recipe]:
@@ -40,11 +44,21 @@ def companions_of(look: Look, domain: Domain, seed: int) -> Iterator[Recipe]:
     if elements * _FURTHER < _MANY:
         for number in range(_FURTHER):
             yield replace(general, seed=seed + 9 + number, style=(general.style, base.style)[number % 2])
+    last = seed + 9 + (_FURTHER if elements * _FURTHER < _MANY else 0)
+    for number, sizes in enumerate((_equal(domain, plain), _sizes(domain, plain, _MORE))):
+        if math.prod(size for _, size in sizes) <= _LARGEST:
+            yield replace(general, seed=last + number, sizes=sizes)
 
 
 def _sizes(domain: Domain, plain: Recipe, change: int) -> tuple[tuple[str, int], ...]:
     rules = {rule.name: rule for rule in domain.dims}
     return tuple((name, _allowed(rules[name], max(1, size + change), size)) for name, size in plain.sizes)
+
+
+def _equal(domain: Domain, plain: Recipe) -> tuple[tuple[str, int], ...]:
+    """All dims of one size, so that what is transposed fits."""
+    rules = {rule.name: rule for rule in domain.dims}
+    return tuple((name, _allowed(rules[name], _SQUARE, size)) for name, size in plain.sizes)
 
 
 def _allowed(rule: DimRule, size: int, otherwise: int) -> int:

@@ -80,3 +80,18 @@ def measured(where, *points, label="x"):
         expected = where.own.gradients(here).gradients[index]
         found.append(Sample(here, Discrepancy(label=label, got=got, expected=expected, bound=1e-9)))
     return evidence(*found, where=where)
+
+
+SHAPES = ((3, 4), (5, 2), (2, 2))
+TRUTHS = [randn(*s, seed=i) for i, s in enumerate(SHAPES)]
+SAME = [randn(3, 4, seed=i) for i in range(4)]
+ONE = [(randn(3, 4, seed=i),) for i in range(2)]
+
+
+def seen(change, truths=TRUTHS, **rest):
+    """Evidence of a fault that changes every gradient in the same way."""
+    return evidence(*(sample(t, change(t)) for t in truths), **rest)
+
+
+def exp(x):
+    return x.exp()

@@ -1,4 +1,4 @@
-"""Faults: right for some shapes or plain arguments, wrong for others."""
+"""Right for some shapes, wrong for others."""
 
 from __future__ import annotations
 
@@ -12,41 +12,28 @@ from gradharness.model.verdict import Fault
 _BLOCKS = (2, 4, 8, 16, 32, 64, 128)
 
 
-def wrong_for_shape(evidence: Evidence) -> Explanation | None:
+def explain(evidence: Evidence) -> Explanation | None:
     """A property of one size separates the failing cases from the passing ones."""
-    words = separating_shape(evidence)
+    words = separating(evidence)
     if words is None:
         return None
     return Explanation(Fault.WRONG_FOR_SHAPE, f"gradient of {evidence.label} is wrong only where {words}")
 
 
-def wrong_for_argument(evidence: Evidence) -> Explanation | None:
-    """The value of a plain argument separates the failing cases from the passing ones."""
-    failing = [s.case.primals for s in evidence.samples]
-    passing = [c.primals for c in evidence.passing]
-    if not passing:
-        return None
-    for number, name in enumerate(failing[0].names):
-        wrong = {repr(p.values[number]) for p in failing if _is_plain(p.values[number])}
-        right = {repr(p.values[number]) for p in passing if _is_plain(p.values[number])}
-        if wrong and right and not wrong & right:
-            only = f"{name} is {' or '.join(sorted(wrong))}"
-            words = f"{only}, and right where it is {' or '.join(sorted(right))}"
-            return Explanation(Fault.WRONG_FOR_ARGUMENT, f"gradient of {evidence.label} is wrong where {words}")
-    return None
+def separating(evidence: Evidence, *, singular: bool = False) -> str | None:
+    """Such a property in words; None if there is none, or too few cases to tell.
 
-
-def _is_plain(value: object) -> bool:
-    return value is None or isinstance(value, (bool, int, float, str))
-
-
-def separating_shape(evidence: Evidence) -> str | None:
-    """Such a property in words; None if there is none, or too few cases to tell."""
+    Args:
+        evidence: What was seen.
+        singular: Whether only sizes of one and zero count.
+    """
     failing = [s.case for s in evidence.samples]
     passing = evidence.passing
     if len(failing) < 2 or len(passing) < 2:
         return None
     for words, holds in _properties(failing[0], failing):
+        if singular and not words.partition(" has size ")[2].startswith(("1 in", "0 in")):
+            continue
         try:
             if all(holds(c) for c in failing) and not any(holds(c) for c in passing):
                 return words

@@ -1,28 +1,27 @@
-"""Fault: wrong only in a region, of values or of places; or in a few elements."""
+"""Wrong only in a region, of values or of places."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TypeAlias
+from itertools import combinations
 
 import torch
 
+from gradharness.diagnosis.conditions import Predicate, conditions
 from gradharness.diagnosis.evidence import Evidence, Explanation, Sample
 from gradharness.model.verdict import Fault
-
-Predicate: TypeAlias = Callable[[Sample], torch.Tensor]
 
 # A separation of wrong from right elements that chance brings about more often than once in so many is no finding.
 _UNLIKELY = 1000
 _EXCEPTIONS = 0.02
-_FEW = 8
 _LARGEST_SHARE = 0.85
+_BLOCKS = (128, 64, 32, 16, 8, 4)
 _MEASURES: tuple[tuple[str, Callable[[torch.Tensor], torch.Tensor]], ...] = (("|{}|", torch.abs), ("{}", torch.clone))
 
 
-def region(evidence: Evidence) -> Explanation | None:
+def explain(evidence: Evidence) -> Explanation | None:
     """A condition on values or indices that holds where the gradient is wrong, and nowhere else."""
     if not all(s.elementwise and bool(s.wrong.any()) for s in evidence.samples):
         return None
@@ -62,6 +61,7 @@ def _predicates(first: Sample, samples: list[Sample]) -> Iterator[tuple[str, Pre
     for number, label in sorted(enumerate(labels), key=lambda item: item[1] != first.found.label):
         if not first.case.primals.leaves[number].is_complex() and all(_alike(s, number) for s in samples):
             yield from _of_values(label, number, samples)
+    yield from conditions(first)
     yield from _of_places(first.found.label, first, samples)
 
 
@@ -109,12 +109,53 @@ def _of_places(label: str, first: Sample, samples: list[Sample]) -> Iterator[tup
         yield f"{where} is the last", _up_to(partial(_index_from_end, axis=axis), 0)
         yield f"{where} is odd", _of_parity(axis, 1)
         yield f"{where} is even", _of_parity(axis, 0)
+        for block in _BLOCKS:
+            yield f"{where} lies beyond the last whole block of {block}", _beyond_blocks(axis, block)
         start = min(int(_index(s, axis)[s.wrong].min()) for s in failing)
-        if start > 0:
+        if start > 1:
             yield f"{where} is {start} or beyond", _from(partial(_index, axis=axis), start)
+    for block in _BLOCKS:
+        words = f"the position in the flattened {label} lies beyond the last whole block of {block}"
+        yield words, partial(_after_blocks, block=block)
+    yield from _of_triangles(label, dims)
     flat = min(int(s.wrong.reshape(-1).nonzero()[0]) for s in failing)
-    if flat > 0:
+    if flat > max(s.expected[:1].numel() if s.expected.dim() else 1 for s in failing):
         yield f"the position in the flattened {label} is {flat} or beyond", _from(_position, flat)
+
+
+def _of_triangles(label: str, dims: int) -> Iterator[tuple[str, Predicate]]:
+    for i, j in combinations(range(dims), 2):
+        row, column = f"the index of {label} in dimension {i}", f"that in dimension {j}"
+        for words, how in (("equals", torch.eq), ("is below", torch.lt), ("is above", torch.gt)):
+            yield f"{row} {words} {column}", partial(_index_compared, i=i, j=j, how=how)
+
+
+def _index_compared(
+    sample: Sample, i: int, j: int, how: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+) -> torch.Tensor:
+    return how(_index(sample, i), _index(sample, j))
+
+
+def _beyond_blocks(axis: int, block: int) -> Predicate:
+    return lambda s: _index(s, axis) >= s.expected.shape[axis] // block * block
+
+
+def _after_blocks(sample: Sample, block: int) -> torch.Tensor:
+    return _position(sample) >= sample.expected.numel() // block * block
+
+
+def explain_but_first(evidence: Evidence) -> Explanation | None:
+    """All places but the first along a dimension: little is said by it, so that others are asked before."""
+    if not all(s.elementwise and bool(s.wrong.any()) for s in evidence.samples):
+        return None
+    samples = [*evidence.samples, *(s for s in evidence.right if s.elementwise)]
+    for axis in range(min(s.expected.dim() for s in samples)):
+        predicate = _from(partial(_index, axis=axis), 1)
+        if _explains(samples, predicate):
+            words = f"the index of {evidence.label} in dimension {axis} is 1 or beyond"
+            message = f"gradient of {evidence.label} is wrong only where {words}"
+            return Explanation(Fault.WRONG_REGION, message, _share(evidence), partial(_inside, predicate=predicate))
+    return None
 
 
 def _from(measure: Predicate, limit: float) -> Predicate:
@@ -147,54 +188,6 @@ def _index(sample: Sample, axis: int) -> torch.Tensor:
     return torch.arange(sample.expected.shape[axis]).reshape(shape).expand(sample.expected.shape)
 
 
-def few_elements(evidence: Evidence) -> Explanation | None:
-    """Only a few elements are wrong, the same ones in all cases of this shape; they are named."""
-    sample = evidence.first
-    if not sample.elementwise:
-        return None
-    wrong = sample.wrong
-    count = int(wrong.sum())
-    if count == 0 or count > _FEW or count > 0.5 * wrong.numel():
-        return None
-    alike = [s for s in evidence.samples if s.elementwise and s.expected.shape == sample.expected.shape]
-    elsewhere = any(bool((s.wrong & ~wrong).any()) for s in alike)
-    if elsewhere:
-        return None
-    return Explanation(Fault.WRONG_ELEMENTS, _few_in_words(sample), holds=_has_wrong, retold=_few_in_words)
-
-
-def _few_in_words(sample: Sample) -> str:
-    wrong = sample.wrong
-    places = [str([int(i) for i in place]) for place in wrong.nonzero()]
-    listed = ", ".join(places[:_FEW]) + (" …" if len(places) > _FEW else "")
-    return f"gradient of {sample.found.label} is wrong in {len(places)} of {wrong.numel()} elements: {listed}"
-
-
-def _has_wrong(sample: Sample) -> bool:
-    return sample.elementwise and bool(sample.wrong.any())
-
-
 def _share(evidence: Evidence) -> tuple[str, ...]:
     wrong = evidence.first.wrong
     return (f"{int(wrong.sum())} of {wrong.numel()} elements are wrong in the first failing case",)
-
-
-def unknown(evidence: Evidence) -> Explanation:
-    """No hypothesis explains it: the evidence instead of a guess."""
-    return Explanation(Fault.UNKNOWN, _at_a_loss(evidence.first), retold=_at_a_loss)
-
-
-def _at_a_loss(sample: Sample) -> str:
-    label = sample.found.label
-    if not sample.elementwise:
-        return sample.found.detail or f"{label} disagrees with {sample.found.oracle}"
-    wrong = sample.wrong
-    count = f"{int(wrong.sum())} of {wrong.numel()} elements"
-    message = f"gradient of {label} is wrong in {count}, in no pattern that was recognised"
-    if wrong.numel() < 2:
-        return message
-    got, expected = sample.got.reshape(-1), torch.nan_to_num(sample.expected).reshape(-1).to(sample.got.dtype)
-    size = float(expected.abs().square().sum())
-    c = float((got * expected.conj()).sum().real) / size if size else 0.0
-    residual = float((got - c * expected).abs().square().sum() ** 0.5) / (float(got.abs().square().sum() ** 0.5) or 1.0)
-    return f"{message}; the closest multiple of the right one is {c:.3g}, which leaves {residual:.0%} unexplained"
