@@ -1,0 +1,1 @@
+"""Reports as one self-contained HTML page; needs the extra ``html`` (jinja2, matplotlib)."""
