@@ -11,9 +11,12 @@ from typing import Any
 import torch
 
 from gradharness.engine.events import Emit, silent
+from gradharness.engine.kept import KeptWitness
+from gradharness.engine.known import NOTHING, Known
 from gradharness.engine.names import check_names, signature_names
 from gradharness.engine.plan import Item, plan
 from gradharness.engine.question import AnySubject, Inputs, Question, ask
+from gradharness.engine.replaying import Replay, replay
 from gradharness.engine.runner import random_state_kept, run, with_findings
 from gradharness.engine.settings import RunSettings
 from gradharness.errors import GradientError, SpecError
@@ -107,6 +110,7 @@ class GradientTest:
         options: Arguments of ``check``.
         function: What the decorator stood on; None if the subject was given.
         pytestmark: Marks that pytest's decorators left; those above ``gradient_test`` are added by pytest.
+        defaults: Arguments of ``check`` from a project's configuration, for what ``options`` leaves open (None).
     """
 
     name: str
@@ -114,6 +118,7 @@ class GradientTest:
     options: Mapping[str, Any]
     function: Callable[..., object] | None = None
     pytestmark: list[Any] = field(default_factory=list)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
     _question: Question | None = field(default=None, repr=False)
 
     # Tells the pytest plugin what this is without an import.
@@ -131,7 +136,23 @@ class GradientTest:
 
     def items(self) -> tuple[Item, ...]:
         """One per check, device and dtype; does not run the subject."""
-        return plan(_meant(self.subject, self.options["checks"]), self.options["devices"], self.options["dtypes"])
+        checks = _meant(self.subject, self.options["checks"]) or self.defaults.get("checks")
+        devices = self._said("devices")
+        return plan(checks, ("cpu",) if devices is None else devices, self._said("dtypes"))
+
+    def question(self) -> Question:
+        """What it asks; probing the examples once is enough for all items.
+
+        Raises:
+            UsageError: As ``check``.
+        """
+        if self._question is None:
+            options = self.options
+            with random_state_kept():
+                self._question = ask(
+                    self.subject, options["inputs"], options["reference"], surrogate=options["surrogate"]
+                )
+        return self._question
 
     def run(
         self,
@@ -142,31 +163,46 @@ class GradientTest:
         profile: str | None = None,
         strict: bool = False,
         time_limit: float | None = None,
+        known: Known = NOTHING,
     ) -> Report:
         """Runs all items, or only some; arguments that are given override the decorator's.
+
+        What failed before (``known``) is looked at first.
 
         Raises:
             UsageError: As ``check``.
         """
-        options = self.options
-        profile = profile or options["profile"] or "dev"
+        profile = profile or self._said("profile") or "dev"
         settings = RunSettings(
             profile=profile,
-            seed=_seed(seed if seed is not None else options["seed"], profile),
-            strict=strict or options["strict"],
-            time_limit=time_limit if time_limit is not None else options["time_limit"],
+            seed=_seed(seed if seed is not None else self._said("seed"), profile),
+            strict=strict or bool(self._said("strict")),
+            time_limit=time_limit if time_limit is not None else self._said("time_limit"),
         )
-        if self._question is None:  # probing the examples once is enough for all items
-            with random_state_kept():
-                self._question = ask(
-                    self.subject, options["inputs"], options["reference"], surrogate=options["surrogate"]
-                )
-        question = self._question
-        report = run(question, tuple(items) if items is not None else self.items(), settings, emit)
+        question = self.question()
+        report = run(question, tuple(items) if items is not None else self.items(), settings, emit, known)
         return with_findings(replace(report, subject=self.name), reproduced(report, question.subject))
 
+    def replay(self, kept: KeptWitness) -> Replay:
+        """Looks again at one case that failed.
+
+        Raises:
+            UsageError: As ``check``.
+        """
+        question = self.question()
+        seen = replay(question, kept)
+        if seen.report is None:
+            return seen
+        report = with_findings(replace(seen.report, subject=self.name), reproduced(seen.report, question.subject))
+        return replace(seen, report=report)
+
+    def _said(self, name: str) -> Any:
+        """What the decorator says, else what the configuration says."""
+        value = self.options[name]
+        return self.defaults.get(name) if value is None else value
+
     def __call__(self) -> None:
-        """Runs all items.
+        """Runs all items. Reads no configuration: pytest and the command line do that.
 
         Raises:
             GradientError: If the verdict is not PASS; its text is the report.
@@ -183,18 +219,21 @@ def gradient_test(
     reference: AnySubject | None = None,
     surrogate: bool = False,
     checks: Sequence[str] | None = None,
-    devices: Sequence[str] = ("cpu",),
+    devices: Sequence[str] | None = None,
     dtypes: Sequence[str | torch.dtype] | None = None,
     profile: str | None = None,
     seed: int | None = None,
     time_limit: float | None = None,
-    strict: bool = False,
+    strict: bool | None = None,
     **specs: object,
 ) -> Any:
     """Makes a gradient test: of the decorated function, or of a given subject.
 
     As a decorator, ``@gradient_test(x="n d", ...)``, the function *is* the subject: it gets primals, returns outputs.
     As a call, ``test_name = gradient_test(manual(...), x="n d", ...)``, the subject is given.
+
+    What is given here counts more than ``[tool.gradharness]`` in pyproject.toml, and less than an option of the command
+    line or of pytest. What is left open (None) is taken from that table, and at last is as ``check`` has it.
 
     Args:
         subject: The code under test, where this is not used as a decorator with keywords.
@@ -204,7 +243,7 @@ def gradient_test(
         checks: As for ``check``.
         devices: As for ``check``.
         dtypes: As for ``check``.
-        profile: As for ``check``; the command line's or pytest's by default.
+        profile: As for ``check``; one of the project's own, too.
         seed: As for ``check``.
         time_limit: As for ``check``.
         strict: As for ``check``.
@@ -229,7 +268,7 @@ def gradient_test(
         "time_limit": time_limit,
         "strict": strict,
     }
-    plan(checks, devices, dtypes)
+    plan(checks, ("cpu",) if devices is None else devices, dtypes)
     RunSettings(profile=profile or "dev", seed=seed or 0, time_limit=time_limit)
 
     def make(target: AnySubject) -> GradientTest:

@@ -5,7 +5,9 @@ GradharnessError
 │   ├── SpecError         an argument's spec is malformed or fits no argument
 │   ├── UnknownNameError  no check, profile, device or dtype of that name ("did you mean …")
 │   ├── LoadError         a file or module of the user's does not import
-│   └── StoreError        the store of a campaign cannot be opened or written
+│   ├── ConfigError       [tool.gradharness] of pyproject.toml cannot be read
+│   ├── BaselineError     a baseline is missing, damaged, foreign, of a newer version, or cannot be written
+│   └── StoreError        a store cannot be opened or written, or a file in it is refused
 ├── SubjectError          the code under test raised; the original exception is the cause
 │   ├── ForwardRaised
 │   ├── BackwardRaised
@@ -62,8 +64,16 @@ class LoadError(UsageError):
     """A file or module that was to be checked does not import, or lacks the attribute."""
 
 
+class ConfigError(UsageError):
+    """``[tool.gradharness]`` cannot be read, or holds a value that its key does not take."""
+
+
+class BaselineError(UsageError):
+    """A baseline is missing, damaged, another program's, of a newer version, or cannot be written."""
+
+
 class StoreError(UsageError):
-    """The store of a campaign cannot be opened or written."""
+    """The store of a campaign or of kept witnesses cannot be opened or written, or a file in it is refused."""
 
 
 class SubjectError(GradharnessError):

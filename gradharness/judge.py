@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 
 from gradharness.comparison import Compared
+from gradharness.model.case import Case
 from gradharness.model.estimate import SlopeEstimate
-from gradharness.model.verdict import Discrepancy
+from gradharness.model.verdict import Discrepancy, Observation, Verdict
 from gradharness.numerics.tolerance import Tolerance
 
 # 95 % of dense random errors are seen above this many tolerances with two directions: P = erf(...)², measured within
@@ -26,11 +28,40 @@ class Ruling:
         excess: Largest difference in units of its tolerance; above 1 is out of budget, NaN counts as infinite.
         resolution: Smallest error, relative to the gradient's rms, that would have been out of budget anywhere.
         tolerance: Tolerance per element.
+        error: Largest difference, relative to the gradient's rms; zero where that is zero.
     """
 
     excess: float
     resolution: float
     tolerance: torch.Tensor
+    error: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """What several rulings say together: the worst of each.
+
+    Attributes:
+        resolution: Smallest relative error that would have been out of budget in all of them.
+        error: Largest relative error that was seen.
+    """
+
+    resolution: float = 0.0
+    error: float = 0.0
+
+    def worse(self, other: Level | Ruling | SlopeRuling) -> Level:
+        """The worse of both."""
+        return Level(max(self.resolution, other.resolution), max(self.error, other.error))
+
+
+def level_of(rulings: Iterable[Ruling | SlopeRuling | Level]) -> Level:
+    """Of all rulings together."""
+    return reduce(Level.worse, rulings, Level())
+
+
+def passing(level: Level, *, warnings: tuple[Discrepancy, ...] = (), at: Case | None = None) -> Observation:
+    """A pass, with what it has seen and would have seen."""
+    return Observation(verdict=Verdict.PASS, resolution=level.resolution, error=level.error, warnings=warnings, at=at)
 
 
 def rule(compared: Compared, bound: torch.Tensor | float, tolerance: Tolerance) -> Ruling:
@@ -49,8 +80,10 @@ def rule(compared: Compared, bound: torch.Tensor | float, tolerance: Tolerance) 
     known = expected if compared.finite else torch.nan_to_num(expected, nan=0.0, posinf=0.0, neginf=0.0)
     allowed = tolerance.allowed(known, compared.rms) + bound
     excess = _largest_ratio(compared.difference, allowed)
-    resolution = float(allowed.max()) / compared.rms if compared.rms > 0 else 0.0
-    return Ruling(excess, resolution, allowed)
+    if compared.rms <= 0:
+        return Ruling(excess, 0.0, allowed)
+    error = float(compared.difference.max()) / compared.rms
+    return Ruling(excess, float(allowed.max()) / compared.rms, allowed, error)
 
 
 def _largest_ratio(difference: torch.Tensor, allowed: torch.Tensor) -> float:
@@ -104,6 +137,11 @@ class SlopeRuling:
     def resolution(self) -> float:
         """Smallest dense relative error seen with 95 % by two such directions; infinite if there is no scale."""
         return _DENSE_TWO_DIRECTIONS * self.tolerance / self.scale if self.scale > 0 else math.inf
+
+    @property
+    def error(self) -> float:
+        """The difference relative to the scale; zero if there is none."""
+        return self.difference / self.scale if self.scale > 0 else 0.0
 
 
 def rule_slope(product: float, scale: float, estimate: SlopeEstimate, tolerance: Tolerance) -> SlopeRuling:

@@ -10,6 +10,7 @@ FAKE = "from tests.fakes import gradient_test\n"
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)  # there, findings are annotated
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     before, path = set(sys.modules), list(sys.path)
     yield tmp_path

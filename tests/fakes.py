@@ -83,7 +83,7 @@ class FakeTest:
             raise SpecError("x='n d d2': the example has 2 dims; write 'n d'")
         return tuple(Item(check, "cpu", "float64") for check in self.outcomes)
 
-    def run(self, items=None, *, emit=None, seed=None, profile=None, strict=None, time_limit=None):
+    def run(self, items=None, *, emit=None, seed=None, profile=None, strict=None, time_limit=None, known=None):
         items = self.items() if items is None else items
         emit = emit or (lambda _event: None)
         emit(RunStarted(self.name, items, ("x: float64[n, d]",), seed or 17))

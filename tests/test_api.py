@@ -199,6 +199,8 @@ def test_pair_and_surrogate():
         return x + (x.round() - x).detach()
 
     assert check(StraightThrough, (X,), reference=meant, surrogate=True, seed=1).verdict is Verdict.PASS
+    identity = check(StraightThrough, (X,), reference=lambda x: x * 1, surrogate=True, seed=1)
+    assert identity.verdict is Verdict.PASS  # its gradient is meant, and its values are not
     wrong = pair(torch.round, lambda x, w: 2 * w)
     assert check(wrong, (X,), reference=meant, surrogate=True, seed=1).verdict is Verdict.FAIL
 

@@ -74,7 +74,7 @@ def gradharness(*arguments):
 
 
 def test_the_main_job_ends_in_one():
-    done = gradharness("check", "examples/logistic_regression.py", "--seed", "1")
+    done = gradharness("check", "examples/logistic_regression.py", "--seed", "1", "--no-store")
     assert done.returncode == 1, done.stderr
     assert "test_course_lr: FAIL" in done.stdout
     assert "test_repaired_lr: PASS" in done.stdout
@@ -83,7 +83,7 @@ def test_the_main_job_ends_in_one():
 def test_as_pytest_the_wrong_items_fail_and_the_repaired_pass(tmp_path):
     junit = tmp_path / "junit.xml"
     command = [sys.executable, "-m", "pytest", "examples/logistic_regression.py", "-q", "-p", "no:cacheprovider"]
-    command += ["--gradharness-seed", "1", f"--junitxml={junit}"]
+    command += ["--gradharness-seed", "1", f"--junitxml={junit}", "--gradharness-no-store"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 1
     failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]

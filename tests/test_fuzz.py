@@ -285,6 +285,26 @@ def test_a_finding_whose_file_is_gone_cannot_be_looked_at(rules):
     assert "#1 not looked at: its source is not among what was asked for" in done.stdout
 
 
+def test_the_configuration_says_where_findings_are_from_wherever_in_the_project(rules, folder, monkeypatch):
+    (folder / "pyproject.toml").write_text('[tool.gradharness]\nstore = "cases"\n')
+    (folder / "inner").mkdir()
+    monkeypatch.chdir(folder / "inner")
+    assert fuzz("../rules.py", "--max-programs", 60, "--seed", 3).exit_code == 1
+    assert (os.listdir(folder / "inner"), (folder / "cases" / FILE).exists()) == ([], True)
+    for place, path in ((folder, "rules.py"), (folder / "inner", "../rules.py")):
+        monkeypatch.chdir(place)
+        done = fuzz("--replay", 1)
+        assert done.exit_code == 1, done.output
+        assert "rules.py::wrong_sin" in done.stdout
+        done = fuzz(path, "--max-programs", 1)
+        assert "recurs" in done.stdout
+        assert ": 1 program (" in done.stdout
+    (folder / "pyproject.toml").write_text("[tool.gradharness]\nstore = false\n")
+    done = fuzz("--max-programs", 1)
+    told = "gradharness: [tool.gradharness] says store = false: give --store FOLDER\n"
+    assert (done.exit_code, done.stderr) == (2, told)
+
+
 def test_a_module_and_attribute_is_a_target(write):
     write("rule_module.py", RULES, fake=False)
     assert fuzz("rule_module:right_sin", "--max-programs", 20).exit_code == 0

@@ -1,5 +1,6 @@
 """Gradient tests as pytest items: ids, selection, outcomes, marks, junit, xdist."""
 
+import re
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -54,7 +55,7 @@ def test_outcomes(run):
 
 
 def test_a_failure_prints_the_report_and_no_traceback(run):
-    done = run(module=[source(vjp="fail")])
+    done = run("--gradharness-no-store", module=[source(vjp="fail")])
     done.stdout.fnmatch_lines(
         [
             "test_f: FAIL (the gradient is wrong *",
@@ -95,7 +96,9 @@ def test_a_pass_shows_what_it_would_have_seen(run):
 
 
 def test_profile_and_seed_reach_the_run(run):
-    done = run("--gradharness-profile=deep", "--gradharness-seed=5", module=[source(vjp="fail")])
+    done = run(
+        "--gradharness-profile=deep", "--gradharness-seed=5", "--gradharness-no-store", module=[source(vjp="fail")]
+    )
     done.stdout.fnmatch_lines(["  replay: *--seed 5 --profile deep"])
 
 
@@ -119,7 +122,16 @@ def test_junit(run, pytester):
     xml = (pytester.path / "junit.xml").read_text(encoding="utf-8")
     assert 'name="test_f[vjp-cpu-float64]"' in xml
     assert 'message="the gradient of `x` is 2 times the right one"' in xml
-    assert 'property name="gradharness_resolution" value="3e-06"' in xml
+    said = dict(re.findall(r'property name="gradharness_(\w+)" value="(.*?)"', xml.partition("linearity")[0]))
+    assert said == {
+        "verdict": "fail",
+        "fault": "constant factor",
+        "seed": "17",
+        "profile": "dev",
+        "examples": "25",
+    }
+    assert 'property name="gradharness_resolution" value="3e-06"' in xml.partition("linearity")[2]
+    assert "expected -0.25 ± 3e-06   got -0.5" in xml
 
 
 def test_marks_above_and_below_the_decorator(run):
@@ -184,9 +196,11 @@ def test_the_place_is_the_users_function(run, pytester):
 def test_xdist(pytester, monkeypatch):
     pytest.importorskip("xdist")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    pytester.makepyfile(test_ops=HEADER + source(vjp="fail", linearity="pass", contract="undecided", value="skipped"))
-    done = pytester.runpytest_subprocess(*LOAD, "-p", "no:cacheprovider", "-n", "2")
-    done.assert_outcomes(failed=2, passed=1, skipped=1)
+    pytester.makepyfile(test_ops=HEADER + source(vjp="fail", linearity="fail", contract="undecided", value="skipped"))
+    done = pytester.runpytest_subprocess(*LOAD, "-p", "no:cacheprovider", "-n", "2", "--gradharness-annotate=github")
+    done.assert_outcomes(failed=3, skipped=1)
+    # The controller prints what the workers found: one line for one fault.
+    assert len([line for line in done.outlines if line.startswith("::error file=test_ops.py,line=4,title=")]) == 1
     done.stdout.fnmatch_lines(["  expected -0.25 ± 3e-06   got -0.5 *"])
     done.stdout.fnmatch_lines(["FAILED *undecided: float32 differe*"])
 
@@ -235,7 +249,7 @@ def test_real_gradient_tests(run, pytester):
             "test_real.py::test_right[[]vjp-cpu-float64] PASSED*",
             "test_real.py::test_wrong[[]vjp-cpu-float64] FAILED*",
             "test_real.py::test_wrong[[]linearity-cpu-float64] PASSED*",
-            "  replay: gradharness check test_real.py::test_wrong --checks vjp *",
+            "  replay: gradharness replay ??????????",
         ]
     )
 

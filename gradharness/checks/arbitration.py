@@ -19,7 +19,7 @@ from gradharness.checks.roundoff import MARGIN as ROUNDOFF_MARGIN
 from gradharness.checks.roundoff import coarse_step, forward_roundoff, own_roundoff, stirred
 from gradharness.comparison import compare_all, inner
 from gradharness.errors import OracleUnavailable, SubjectError
-from gradharness.judge import out_of_budget, rule
+from gradharness.judge import level_of, out_of_budget, rule
 from gradharness.model.case import Case
 from gradharness.model.estimate import GradientEstimate
 from gradharness.model.subject import Gradients, Primals, Tensors
@@ -75,9 +75,10 @@ def arbitrate(
     rulings = [rule(c, b, setting.tolerance) for c, b in zip(compared, bounds, strict=True)]
     wrong = out_of_budget(compared, rulings, estimate.oracle)
     if not wrong:
-        resolution = max(r.resolution for r in rulings)
-        verdict = Verdict.PASS if 0 < resolution <= setting.tolerance.coarsest else Verdict.UNDECIDED
-        return Observation(verdict=verdict, resolution=resolution, reason=COARSE.format(resolution))
+        level = level_of(rulings)
+        verdict = Verdict.PASS if 0 < level.resolution <= setting.tolerance.coarsest else Verdict.UNDECIDED
+        reason = COARSE.format(level.resolution)
+        return Observation(verdict=verdict, resolution=level.resolution, error=level.error, reason=reason)
     failure = Observation(verdict=Verdict.FAIL, discrepancies=wrong)
     infinite = nonfinite.any_nonfinite(tuple(d.got for d in wrong))
     excuse = _excuse(setting, case, gradients, wrong, infinite=infinite)

@@ -205,16 +205,13 @@ def _gradients(
 
 
 def _script(primals: Primals, text: str) -> tuple[str, ...]:
-    numbers = tuple(int(path[0]) for path in primals.active)
-    return (f"places = {numbers!r}", *_START.splitlines(), *text.splitlines())
+    names = [primals.names[int(path[0])] for path in primals.active]
+    return (f"places = {names!r}", *_START.splitlines(), *text.splitlines())
 
 
 _START = """\
 def function(*values):
-    changed = list(arguments.values())
-    for place, value in zip(places, values):
-        changed[place] = value
-    return tuple(tensors(call_subject(*changed)))
+    return tuple(outputs_of({**arguments, **dict(zip(places, values))}))
 samples = [[x.detach() * s for x in leaves] for s in (1, 1.25, 0.75)]
 def near(a, b):
     a, b = a.double() if not a.is_complex() else a, b.double() if not b.is_complex() else b

@@ -50,7 +50,7 @@ def _one(returned: RawReturn, given: RawInput, value: object) -> Iterator[tuple[
             yield False, Discrepancy(label=given.label, got=value, fault=Fault.UNEXPECTED_GRADIENT, detail=detail)
         return
     yield from _shape(returned, given, value, given.like)
-    yield from _dtype(where, given, value, given.like)
+    yield from _dtype(returned, where, (given, value), given.like)
     if value.device != given.like.device:
         detail = f"{where} a gradient on {value.device}, the input is on {given.like.device}"
         yield True, Discrepancy(label=given.label, got=value, fault=Fault.WRONG_DEVICE, detail=detail)
@@ -78,7 +78,10 @@ def _sums_to(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
     return all(t in (s, 1) for s, t in zip(tail, target, strict=True))
 
 
-def _dtype(where: str, given: RawInput, value: torch.Tensor, like: TensorMeta) -> Iterator[tuple[bool, Discrepancy]]:
+def _dtype(
+    returned: RawReturn, where: str, gradient: tuple[RawInput, torch.Tensor], like: TensorMeta
+) -> Iterator[tuple[bool, Discrepancy]]:
+    given, value = gradient
     if value.dtype == like.dtype:
         return
     detail = f"{where} a gradient in {_name(value.dtype)}, the input is in {_name(like.dtype)}"
@@ -86,7 +89,30 @@ def _dtype(where: str, given: RawInput, value: torch.Tensor, like: TensorMeta) -
     narrower = _digits(value.dtype) < _digits(like.dtype) or like.dtype.is_complex != value.dtype.is_complex
     if narrower:
         detail += f": digits beyond {_name(value.dtype)} are lost"
-    yield narrower, Discrepancy(label=given.label, got=value, fault=Fault.WRONG_DTYPE, detail=detail)
+    steps = _dtype_steps(returned, returned.inputs.index(given), like)
+    yield narrower, Discrepancy(label=given.label, got=value, fault=Fault.WRONG_DTYPE, detail=detail, steps=steps)
+
+
+def _dtype_steps(returned: RawReturn, number: int, like: TensorMeta) -> tuple[str, ...]:
+    """The dtype of one gradient in a script, as backward returns it."""
+    told = (f"print('expected', {like.dtype}, 'got', got.dtype)", f"sys.exit(int(got.dtype != {like.dtype}))")
+    if not returned.coerced:
+        number = sum(given.needed for given in returned.inputs[:number])
+        return (f"got = start(arguments, leaves)(cotangents)[{number}]", *told)
+    return (*_RAW.format(name=returned.place.partition(".")[0] + "Backward", number=number).splitlines(), *told)
+
+
+# Wraps the backward of a Function in the graph, so that its return is seen before autograd casts it.
+_RAW = """\
+outputs, seen = outputs_of(arguments), []
+nodes = [t.grad_fn for t in outputs]
+for node in nodes:  # grows while it is walked
+    nodes += [parent for parent, _ in node.next_functions if parent is not None]
+cls = next(type(node)._forward_cls for node in nodes if type(node).__name__ == {name!r})
+own_backward = cls.backward
+cls.backward = staticmethod(lambda *given: seen.append(own_backward(*given)) or seen[0])
+torch.autograd.grad(outputs, leaves, cotangents, allow_unused=True)
+got = (seen[0] if isinstance(seen[0], tuple) else seen)[{number}]"""
 
 
 def _digits(dtype: torch.dtype) -> float:

@@ -98,7 +98,7 @@ def _steps(test: str) -> tuple[str, ...]:
         "        seen.append(op)",
         "        return op(*args, **(kwargs or {}))",
         "with Recorder():",
-        "    call_subject(*arguments.values())",
+        "    outputs_of(arguments)",
         "custom = next(op for op in seen if op.namespace not in ('aten', 'prim', 'prims'))",
         f"test = {test!r}",
         "values = tuple(arguments.values())",

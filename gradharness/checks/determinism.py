@@ -83,8 +83,8 @@ def _forward(case: Case, moved: Sequence[float]) -> list[Discrepancy]:
             detail = f"equal calls differ in {label} by up to {_relative(noise, output)} (round-off in another order)"
             steps = (
                 *helpers(0.0),
-                "first = kept(tensors(call_subject(*arguments.values())))",
-                "runs = [kept(tensors(call_subject(*arguments.values()))) for _ in range(9)]",
+                "first = kept(outputs_of(arguments))",
+                "runs = [kept(outputs_of(arguments)) for _ in range(9)]",
                 "sys.exit(int(any(differ(r, first) for r in runs)))",
             )
             found.append(Discrepancy(label=label, fault=Fault.NOT_DETERMINISTIC, detail=detail, steps=steps))

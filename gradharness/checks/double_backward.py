@@ -20,7 +20,8 @@ import torch
 
 from gradharness.checks import vjp
 from gradharness.checks.base import Check, Setting
-from gradharness.checks.steps import LARGEST, compared, expecting
+from gradharness.checks.explanation import is_right
+from gradharness.checks.steps import judged, spelled
 from gradharness.errors import BackwardRaised, first_line
 from gradharness.inputs.recipe import Directions, Recipe
 from gradharness.model.case import Case
@@ -39,6 +40,7 @@ _LARGEST = 1 << 17  # elements; differences of as many gradients would take twen
 _TOO_LARGE = f"more than {_LARGEST} elements: a smaller size shows the same"
 _OTHER_REFERENCE = "the reference's second derivative is not that of the subject's gradient"
 _PREFIX = "cotangent of "
+_OUTPUT = "gradient for "
 # Four calls underestimated the noise of a gradient (saturated attention) by a factor of thirty.
 _PLAIN = 1e4
 # A second derivative is examined where a difference of gradients can be taken.
@@ -114,7 +116,7 @@ def _second_case(case: Case, gradients: Gradients, present: Sequence[int]) -> Ca
         case,
         primals=together,
         outputs=outputs,
-        output_labels=tuple(f"gradient for {primals.labels[i]}" for i in present),
+        output_labels=tuple(_OUTPUT + primals.labels[i] for i in present),
         differentiable=tuple(range(len(outputs))),
         cotangents=weights,
         other_cotangents=tuple(w.reshape(-1).roll(1).reshape(w.shape) for w in weights),
@@ -180,8 +182,16 @@ def _thorough(setting: Setting) -> Setting:
 
 
 def _first_is_wrong(setting: Setting, case: Case) -> bool:
-    """Whether the gradient itself is wrong here: then nothing more is to be said."""
-    return vjp.examine(setting, case).verdict is Verdict.FAIL
+    """Whether the gradient itself is wrong here: then nothing more is to be said.
+
+    Also where only the round-off of the subject's own formula excuses it: the derivative of rounded numbers is no
+    derivative.
+    """
+    gradients = setting.subject.linearize(case.primals).pullback(case.cotangents)
+    given = [(n, g) for n, g in zip(case.primals.labels, gradients, strict=True) if g is not None]
+    return any(is_right(setting, case, n, g) is False for n, g in given) or (
+        vjp.examine(setting, case).verdict is Verdict.FAIL
+    )
 
 
 def _told(setting: Setting, case: Case, seen: Observation) -> Observation:
@@ -206,7 +216,7 @@ def _is_nothing(gradient: torch.Tensor | None) -> bool:
 def _named(case: Case, found: Discrepancy, silent: Sequence[bool], *, recorded: bool) -> Discrepancy:
     number = case.primals.labels.index(found.label)
     detail = _in_words(found.label, recorded=recorded, nothing=silent[number])
-    return replace(found, fault=Fault.SECOND_ORDER, detail=detail, steps=_steps(found, number))
+    return replace(found, fault=Fault.SECOND_ORDER, detail=detail, steps=_steps(case, found, number))
 
 
 def _in_words(label: str, *, recorded: bool, nothing: bool) -> str:
@@ -228,57 +238,66 @@ def _in_words(label: str, *, recorded: bool, nothing: bool) -> str:
     )
 
 
-def _steps(found: Discrepancy, number: int) -> tuple[str, ...]:
+def _steps(case: Case, found: Discrepancy, number: int) -> tuple[str, ...]:
     """Shows the second derivative by one primal or cotangent in a script, beside its value or differences."""
-    told = _MEASURED
     expected = found.expected
-    if expected is not None and expected.numel() <= LARGEST and bool(expected.isfinite().all()):
-        told = expecting(expected, found.bound)
-    return (*_SECOND.format(number=number).splitlines(), *told, *compared())
+    known = found.oracle.endswith(", twice") and expected is not None and bool(expected.isfinite().all())
+    weights = [f"{spelled(w)}.requires_grad_()" for w in _weights(case)]
+    numbers = [case.primals.labels.index(label.removeprefix(_OUTPUT)) for label in case.output_labels]
+    return (
+        f"weights = [{', '.join(weights)}]",
+        f"us = [{', '.join(map(spelled, case.cotangents))}]  # of the gradients whose derivative this is",
+        *_SECOND.format(number=number, numbers=numbers).splitlines(),
+        # Differences of a wrong gradient are its own: a script takes those of the gradient that it finds.
+        *(_known(expected, found.bound) if known and expected is not None else _measured(case.primals.leaves[number])),
+    )
+
+
+def _weights(case: Case) -> Tensors:
+    """The cotangents of the first backward, which are primals here."""
+    pairs = zip(case.primals.labels, case.primals.leaves, strict=True)
+    return tuple(x for label, x in pairs if label.startswith(_PREFIX))
 
 
 _SECOND = """\
-weights = [w.clone().requires_grad_() for w in cotangents]
+def total(graph=False):
+    found = torch.autograd.grad(outputs_of(arguments), leaves, weights, create_graph=graph, allow_unused=True)
+    return sum((found[i].conj() * u).sum().real for i, u in zip({numbers}, us) if found[i] is not None)
 place = [*leaves, *weights][{number}]
-def weighed(gradient, before):
-    k = before + torch.arange(1, gradient.numel() + 1, dtype=torch.float64)
-    u = torch.polar(torch.ones_like(k), k) if gradient.is_complex() else k.cos()
-    terms = u.to(gradient.dtype).reshape(gradient.shape).conj() * gradient
-    return (terms.real if terms.is_complex() else terms).sum()
-def total(create_graph):  # all gradients as one number
-    torch.manual_seed(0)
-    outputs = [t for t in tensors(call_subject(*arguments.values())) if t.requires_grad]
-    found = torch.autograd.grad(outputs, leaves, weights, create_graph=create_graph, allow_unused=True)
-    found = [g for g in found if g is not None]
-    return sum(weighed(g, sum(h.numel() for h in found[:i])) for i, g in enumerate(found))
 try:
-    whole = total(True)
-    if whole.requires_grad:
-        whole.backward()
-    got = place.grad
+    (total(graph=True) + 0 * place.real.sum()).backward()
 except RuntimeError as error:
-    print('refused, which is no fault:', error)
-    sys.exit(0)"""
+    sys.exit(print('refused, which is no fault:', error) or 0)
+got = place.grad"""
 
-_MEASURED = tuple(
-    """\
-expected = torch.zeros_like(place).detach()
-fine = place.dtype in (torch.float64, torch.complex128)
-step = 1e-4 if fine else 1e-2
-def at(i, value):
-    with torch.no_grad():
-        place[i] = value
-    return total(False).item()
-for i in __import__('itertools').product(*map(range, place.shape)):  # central differences of the gradient
-    value = place[i].item()
-    h = step * max(1, abs(value))
-    for unit in (1, 1j) if place.is_complex() else (1,):
-        near, far = (at(i, value + s * h * unit) - at(i, value - s * h * unit) for s in (1, 2))
-        expected[i] += unit * (8 * near - far) / (12 * h)
-    at(i, value)
-bound = (1e-6 if fine else 2e-2) * expected.abs().max() + (1e-8 if fine else 1e-2) * (1 + abs(total(False).item()))
-""".splitlines()
-)
+
+def _known(expected: torch.Tensor, bound: torch.Tensor | float) -> tuple[str, ...]:
+    return (f"expected = {spelled(expected)}", *judged(expected, bound))
+
+
+def _measured(place: torch.Tensor) -> tuple[str, ...]:
+    """Lines that take central differences of the gradient."""
+    fine = place.dtype in (torch.float64, torch.complex128)
+    h = (1e-4 if fine else 1e-2) * max(1.0, float(place.abs().max()))
+    slope = f"(8 * at({h!r}) - 8 * at(-{h!r}) - at({2 * h!r}) + at(-{2 * h!r})) / {12 * h!r}"
+    if place.is_complex():
+        slope = (
+            f"sum(u * (8 * at({h!r} * u) - 8 * at(-{h!r} * u) - at({2 * h!r} * u) + at(-{2 * h!r} * u)) "
+            f"for u in (1, 1j)) / {12 * h!r}"
+        )
+    rtol, atol = (1e-6, 1e-8) if fine else (2e-2, 1e-2)
+    return (
+        "expected = torch.zeros_like(got)",
+        "for i in itertools.product(*map(range, place.shape)):  # central differences of the gradient",
+        "    def at(move, value=place[i].item()):",
+        "        place.data[i] = value + move",
+        "        return float(total())",
+        f"    expected[i] = {slope}",
+        "    at(0)",
+        f"bound = {rtol!r} * expected.abs().max() + {atol!r} * (1 + abs(float(total())))",
+        "print('expected', expected, '\\ngot     ', got)",
+        "sys.exit(int(not ((got - expected).abs() <= bound).all()))",
+    )
 
 
 def _applies(setting: Setting) -> str | None:

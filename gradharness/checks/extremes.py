@@ -125,7 +125,7 @@ def _not_finite_at(case: Case, gradients: Gradients, place: tuple[int, int], val
         fault=Fault.NON_FINITE,
         detail=f"gradient of {label} is {got} at {list(index)}, where {label} = {x:.6g}; {truth}",
         steps=(
-            f"got = gradients(*arguments.values(), leaves, cotangents)[{number}]",
+            f"got = start(arguments, leaves)(cotangents)[{number}]",
             f"print('expected a finite number at {list(index)}, got', got)",
             f"sys.exit(int(got is not None and not bool(got[{index!r}].isfinite())))",
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gradharness.checks.base import Setting
+from gradharness.checks.drawn import drawing, named
 from gradharness.errors import OracleUnavailable, RuleError, UsageError
 from gradharness.model.case import Case
 from gradharness.model.subject import Tensors
@@ -46,8 +47,10 @@ def in_model(setting: Setting, case: Case, outputs: Tensors) -> tuple[Discrepanc
     if found is None:
         return None
     label = case.primals.labels[found.leaf] if found.leaf < len(case.primals.labels) else "a parameter"
-    made = Discrepancy(label=label, got=found.got, expected=found.expected, excess=found.excess)
-    return made, f"{found.name or 'one of its calls'} stands in this model"
+    why = f"{found.name or 'one of its calls'} stands in this model"
+    drawn = drawing(outputs, named(outputs, case.primals), guilty=found.name.partition(".")[0], why=why)
+    made = Discrepancy(label=label, got=found.got, expected=found.expected, excess=found.excess, drawing=drawn)
+    return made, why
 
 
 def _holds_custom_nodes(outputs: Tensors) -> bool:

@@ -21,7 +21,7 @@ from gradharness.checks.roundoff import MARGIN, forward_roundoff, own_roundoff
 from gradharness.checks.steps import compared, expecting
 from gradharness.comparison import Compared, compare
 from gradharness.errors import BackwardRaised, ForwardRaised, SubjectError, first_line, is_refusal
-from gradharness.judge import discrepancy, rule
+from gradharness.judge import Level, discrepancy, passing, rule
 from gradharness.model.case import Case
 from gradharness.model.subject import Gradients, Tensors
 from gradharness.model.verdict import Discrepancy, Fault, Observation, Verdict
@@ -63,7 +63,7 @@ class _Seen:
     warnings: list[Discrepancy] = field(default_factory=list)
     at: Case | None = None
     special: int = 0
-    resolution: float = 0.0
+    level: Level = field(default_factory=Level)
 
 
 def examine(setting: Setting, case: Case) -> Observation:
@@ -81,8 +81,8 @@ def examine(setting: Setting, case: Case) -> Observation:
         try:
             look = _Look(setting, case, variant, *pair, sizes)
             own = _same_values(plain, look.base)
-            resolution = _look(look, first if own else _run(setting, look.base), seen)
-            seen.resolution = max(seen.resolution, resolution if own else 0.0)
+            level = _look(look, first if own else _run(setting, look.base), seen)
+            seen.level = seen.level.worse(level if own else Level())
         except SubjectError:
             if variant.own_values:
                 raise
@@ -100,7 +100,7 @@ def _conclusion(seen: _Seen, sizes: tuple[float, ...]) -> Observation:
         return Observation(verdict=Verdict.SKIPPED, reason=_ALL_ZERO, warnings=warnings, at=seen.at)
     if seen.special:
         return Observation(verdict=Verdict.UNDECIDED, reason=_SPECIAL, warnings=warnings, at=seen.at)
-    return Observation(verdict=Verdict.PASS, resolution=seen.resolution, warnings=warnings, at=seen.at)
+    return passing(seen.level, warnings=warnings, at=seen.at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,19 +128,19 @@ class _Look:
         pair = self.variant.arrange(case)
         return None if pair is None else replace(self, base=pair[0], there=pair[1])
 
-    def wrong(self, base: _Ran, there: _Ran, noise: Tensors | None = None) -> tuple[list[Discrepancy], float]:
-        """What differs, and the smallest relative error that would have been seen."""
-        found, resolution = [], 0.0
+    def wrong(self, base: _Ran, there: _Ran, noise: Tensors | None = None) -> tuple[list[Discrepancy], Level]:
+        """What differs, and what would have been seen."""
+        found, level = [], Level()
         eps = torch.finfo(self.setting.dtype).eps
         for number, one in enumerate(_compared(base, there, self.base)):
             bound: torch.Tensor | float = _CANCELLED * eps * self.sizes[number]
             if noise is not None:
                 bound = bound + MARGIN * noise[number]
             ruling = rule(one, bound, self.setting.tolerance)
-            resolution = max(resolution, ruling.resolution)
+            level = level.worse(ruling)
             if ruling.excess > 1:
                 found.append(discrepancy(one, ruling, _ORACLE))
-        return found, resolution
+        return found, level
 
 
 def _compared(base: _Ran, there: _Ran, case: Case) -> Iterator[Compared]:
@@ -150,23 +150,23 @@ def _compared(base: _Ran, there: _Ran, case: Case) -> Iterator[Compared]:
         yield compare(label, got, expected)
 
 
-def _look(look: _Look, base: _Ran, seen: _Seen) -> float:
-    """Adds to ``seen`` what one layout shows beside the contiguous run; gives the resolution."""
+def _look(look: _Look, base: _Ran, seen: _Seen) -> Level:
+    """Adds to ``seen`` what one layout shows beside the contiguous run; gives what would have been seen."""
     if not look.variant.own_values and not all(bool(y.isfinite().all()) for y in base.outputs):
-        return 0.0
+        return Level()
     try:
         there = _run(look.setting, look.there)
     except SubjectError as error:
         _raised(look, error, seen)
-        return 0.0
-    wrong, resolution = look.wrong(base, there)
+        return Level()
+    wrong, level = look.wrong(base, there)
     confirmed = _confirmed(look, base, there) if wrong else []
     if confirmed is None:
         seen.special += 1
     elif confirmed:
         seen.found = tuple(_told(look, d) for d in confirmed)
         seen.at = look.there
-    return resolution
+    return level
 
 
 def _same_values(one: Case, other: Case) -> bool:
@@ -326,9 +326,10 @@ def _otherwise(look: _Look, found: Discrepancy, *, outputs: bool) -> str:
 def _steps(look: _Look, found: Discrepancy) -> tuple[str, ...]:
     labels = look.base.primals.labels
     if found.label in labels:
-        got = f"got = gradients(*arguments.values(), leaves, cotangents)[{labels.index(found.label)}]"
+        got = f"got = start(arguments, leaves)(cotangents)[{labels.index(found.label)}]"
     else:
-        got = f"got = call_subject(*arguments.values()){found.label.removeprefix('output')}"
+        numbers = [look.base.output_labels[i] for i in look.base.differentiable]
+        got = f"got = outputs_of(arguments)[{numbers.index(found.label)}]"
     assert found.expected is not None
     return (got, *expecting(found.expected, found.bound), *compared())
 
@@ -356,7 +357,7 @@ def _raised(look: _Look, error: SubjectError, seen: _Seen) -> None:
 
 def _raising_steps(look: _Look) -> tuple[str, ...]:
     shared = look.variant.share(look.there.primals)
-    return (*shared, "print(gradients(*arguments.values(), leaves, cotangents))", "sys.exit(0)") if shared else ()
+    return (*shared, "print(start(arguments, leaves)(cotangents))", "sys.exit(0)") if shared else ()
 
 
 def _is_expected(look: _Look, error: SubjectError) -> bool:

@@ -8,8 +8,10 @@ import torch
 
 from gradharness.checks.base import Check, Setting
 from gradharness.checks.roundoff import MARGIN, own_roundoff
+from gradharness.checks.steps import allowing, expecting, spelled
+from gradharness.checks.steps import compared as compared_in_script
 from gradharness.comparison import Compared, compare
-from gradharness.judge import rule
+from gradharness.judge import Level, passing, rule
 from gradharness.model.case import Case
 from gradharness.model.subject import Gradients, Tensors
 from gradharness.model.verdict import Discrepancy, Fault, Observation, Verdict
@@ -27,20 +29,22 @@ def examine(setting: Setting, case: Case) -> Observation:
     second = _gradients(setting, case, case.other_cotangents)
     joint = [_FIRST * a + _SECOND * b for a, b in zip(case.cotangents, case.other_cotangents, strict=True)]
     together = _gradients(setting, case, joint)
-    found, resolution = _linear(setting, case, (first, second), together, None)
+    found, level = _linear(setting, case, (first, second), together, None)
     if found:  # before blaming the subject, measure how far round-off moves its gradient
         noise = own_roundoff(setting, case, joint)
-        found, resolution = _linear(setting, case, (first, second), together, noise)
+        found, level = _linear(setting, case, (first, second), together, noise)
     found += _at_zero(setting, case, first)
     if len(case.cotangents) > 1 and not found:
         found += _outputs_apart(setting, case, first)
     if found:
         return Observation(verdict=Verdict.FAIL, discrepancies=tuple(found))
-    return Observation(verdict=Verdict.PASS, resolution=resolution)
+    return passing(level)
 
 
 def _gradients(setting: Setting, case: Case, cotangents: Sequence[torch.Tensor]) -> Gradients:
-    return setting.subject.linearize(case.primals).pullback(cotangents)
+    """Copies: a later call may write into what an earlier one has returned, which `state` tells."""
+    gradients = setting.subject.linearize(case.primals).pullback(cotangents)
+    return tuple(g.clone() if isinstance(g, torch.Tensor) else g for g in gradients)
 
 
 def _filled(case: Case, gradients: Gradients) -> Tensors:
@@ -50,8 +54,8 @@ def _filled(case: Case, gradients: Gradients) -> Tensors:
 
 def _linear(
     setting: Setting, case: Case, parts: tuple[Gradients, Gradients], together: Gradients, noise: Tensors | None
-) -> tuple[list[Discrepancy], float]:
-    found, resolution = [], 0.0
+) -> tuple[list[Discrepancy], Level]:
+    found, level = [], Level()
     first, second = (_filled(case, g) for g in parts)
     for number, (label, a, b, got) in enumerate(zip(case.primals.labels, first, second, together, strict=True)):
         if a.shape != b.shape:
@@ -63,10 +67,12 @@ def _linear(
         if noise is not None:
             bound = bound + MARGIN * noise[number]
         ruling = rule(compared, bound, setting.tolerance)
-        resolution = max(resolution, ruling.resolution)
+        level = level.worse(ruling)
         if ruling.excess > 1:
-            found.append(_not_linear(compared, ruling.tolerance, ruling.excess, _in_words(setting, case, parts[0])))
-    return found, resolution
+            steps = _sum_steps(case, number, ruling.tolerance)
+            words = _in_words(setting, case, parts[0])
+            found.append(_not_linear(compared, ruling.tolerance, ruling.excess, words, steps))
+    return found, level
 
 
 def _in_words(setting: Setting, case: Case, first: Gradients) -> str:
@@ -101,7 +107,13 @@ def _at_zero(setting: Setting, case: Case, first: Gradients) -> list[Discrepancy
         ruling = rule(compared, setting.tolerance.allowed(size), setting.tolerance)
         if ruling.excess > 1:
             words = "the gradient for a cotangent of zeros is not zero"
-            found.append(_not_linear(compared, ruling.tolerance, ruling.excess, words))
+            number = case.primals.labels.index(label)
+            steps = (
+                f"got = start(arguments, leaves)([0 * w for w in cotangents])[{number}]",
+                *expecting(expected, ruling.tolerance),
+                *compared_in_script(),
+            )
+            found.append(_not_linear(compared, ruling.tolerance, ruling.excess, words, steps))
     return found
 
 
@@ -133,11 +145,39 @@ def _not_the_sum(
         ruling = rule(compared, allowed, setting.tolerance)
         if ruling.excess > 1:
             words = "the outputs' cotangents together do not give the sum of what each gives alone"
-            found.append(_not_linear(compared, ruling.tolerance, ruling.excess, words))
+            steps = _apart_steps(case.primals.labels.index(label), ruling.tolerance)
+            found.append(_not_linear(compared, ruling.tolerance, ruling.excess, words, steps))
     return found
 
 
-def _not_linear(compared: Compared, tolerance: torch.Tensor, excess: float, words: str) -> Discrepancy:
+def _sum_steps(case: Case, number: int, allowed: torch.Tensor) -> tuple[str, ...]:
+    """Both sides of the law, in a script."""
+    others = ", ".join(map(spelled, case.other_cotangents))
+    return (
+        f"others = [{others}]",
+        f"both = [{_FIRST!r} * v + {_SECOND!r} * w for v, w in zip(cotangents, others)]",
+        f"first, second, got = (start(arguments, leaves)(w)[{number}] for w in (cotangents, others, both))",
+        f"expected = {_FIRST!r} * first + {_SECOND!r} * second",
+        allowing(allowed),
+        *compared_in_script(),
+    )
+
+
+def _apart_steps(number: int, allowed: torch.Tensor) -> tuple[str, ...]:
+    """Each output's cotangent by itself, in a script."""
+    return (
+        "n = len(cotangents)",
+        "alone = [[w if i == k else 0 * w for i, w in enumerate(cotangents)] for k in range(n)]",
+        f"got, *parts = (start(arguments, leaves)(w)[{number}] for w in (cotangents, *alone))",
+        "expected = sum(parts)",
+        allowing(allowed),
+        *compared_in_script(),
+    )
+
+
+def _not_linear(
+    compared: Compared, tolerance: torch.Tensor, excess: float, words: str, steps: tuple[str, ...]
+) -> Discrepancy:
     finite = compared.got is None or bool(compared.got.isfinite().all())
     return Discrepancy(
         label=compared.label,
@@ -148,6 +188,7 @@ def _not_linear(compared: Compared, tolerance: torch.Tensor, excess: float, word
         excess=excess,
         fault=Fault.NOT_LINEAR if finite else Fault.NON_FINITE,
         detail=words if finite else "the gradient is not finite for a larger cotangent",
+        steps=steps,
     )
 
 

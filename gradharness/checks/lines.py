@@ -10,7 +10,7 @@ import torch
 
 from gradharness.checks.base import Setting
 from gradharness.comparison import projected, root_mean_square, weighted_size
-from gradharness.judge import SlopeRuling, rule_slope
+from gradharness.judge import Level, SlopeRuling, level_of, rule_slope
 from gradharness.model.case import Case
 from gradharness.model.estimate import Smoothness
 from gradharness.model.subject import Gradients, Tensors
@@ -124,7 +124,8 @@ def _only(tangent: Tensors, chosen: Sequence[int]) -> Tensors:
     return tuple(v if i in chosen else torch.zeros_like(v) for i, v in enumerate(tangent))
 
 
-def resolution_of(decided: Sequence[Along]) -> float:
+def level_along(decided: Sequence[Along]) -> Level:
     """Worst relative error, dense or of one element, that the directions would have seen; 0 if all is zero."""
+    level = Level(max([0.0, *(line.single for line in decided)]))
     rulings = [line.ruling for line in decided if line.ruling is not None and line.ruling.scale > 0]
-    return max([0.0, *(line.single for line in decided), *(r.resolution for r in rulings)])
+    return level_of([level, *rulings])

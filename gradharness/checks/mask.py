@@ -20,7 +20,7 @@ from gradharness.checks.subsets import Subset, proper_subsets
 from gradharness.checks.waste import wasted
 from gradharness.comparison import compare
 from gradharness.errors import SubjectError, first_line, is_refusal
-from gradharness.judge import discrepancy, rule
+from gradharness.judge import Level, discrepancy, passing, rule
 from gradharness.model.case import Case
 from gradharness.model.subject import Gradients, Linearization, Tensors
 from gradharness.model.verdict import Discrepancy, Fault, Observation, Verdict
@@ -44,7 +44,7 @@ class _Seen:
     warnings: list[Discrepancy] = field(default_factory=list)
     at: Case | None = None
     special: int = 0
-    resolution: float = 0.0
+    level: Level = field(default_factory=Level)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def examine(setting: Setting, case: Case) -> Observation:
     warnings = tuple(seen.warnings)
     if seen.special:
         return Observation(verdict=Verdict.UNDECIDED, reason=_SPECIAL, warnings=warnings, at=seen.at)
-    return Observation(verdict=Verdict.PASS, resolution=seen.resolution, warnings=warnings, at=seen.at)
+    return passing(seen.level, warnings=warnings, at=seen.at)
 
 
 def _vacuous(setting: Setting, case: Case) -> str:
@@ -116,8 +116,8 @@ def _of_inputs(setting: Setting, case: Case, subset: Subset, everything: Gradien
     if not set(linearization.differentiable) <= set(case.differentiable):
         return
     pair = _Pair(gradients, tuple(everything[i] for i in subset), there.primals.labels, _ALL)
-    wrong, resolution = _wrong(setting, there, pair)
-    seen.resolution = max(seen.resolution, resolution)
+    wrong, level = _wrong(setting, there, pair)
+    seen.level = seen.level.worse(level)
     if wrong and there.cotangents:
         wrong = _confirmed(setting, case, subset, (there, pair), seen)
     if wrong:
@@ -233,8 +233,8 @@ def _of_outputs(setting: Setting, case: Case, subset: Subset, seen: _Seen) -> No
     if got is None:
         return
     pair = _Pair(got, expected, case.primals.labels, _ZEROS)
-    wrong, resolution = _wrong(setting, zeros, pair)
-    seen.resolution = max(seen.resolution, resolution)
+    wrong, level = _wrong(setting, zeros, pair)
+    seen.level = seen.level.worse(level)
     if wrong:
         wrong = _beyond_noise(setting, zeros, pair, seen)
     if wrong:
@@ -264,29 +264,27 @@ def _told_of_outputs(case: Case, subset: Subset, when: str, found: Discrepancy) 
 
 def _alone_steps(subset: Subset) -> tuple[str, ...]:
     return (
-        "outputs = [t for t in tensors(call_subject(*arguments.values())) if t.requires_grad]",
-        f"chosen = {list(subset)}",
-        "weights = [cotangents[i] for i in chosen]",
-        "got = torch.autograd.grad([outputs[i] for i in chosen], leaves, weights, allow_unused=True)",
+        f"outputs, weights = zip(*[(outputs_of(arguments)[i], cotangents[i]) for i in {list(subset)}])",
+        "got = torch.autograd.grad(outputs, leaves, weights, materialize_grads=True)",
     )
 
 
 # --- both -----------------------------------------------------------------------------------------------------------
 
 
-def _wrong(setting: Setting, case: Case, pair: _Pair, noise: Tensors | None = None) -> tuple[list[Discrepancy], float]:
-    """What differs, and the smallest relative error that would have been seen."""
-    found, resolution = [], 0.0
+def _wrong(setting: Setting, case: Case, pair: _Pair, noise: Tensors | None = None) -> tuple[list[Discrepancy], Level]:
+    """What differs, and what would have been seen."""
+    found, level = [], Level()
     for number, (label, got, expected) in enumerate(zip(pair.labels, pair.got, pair.expected, strict=True)):
         if got is None and expected is None:
             continue
         like = torch.zeros_like(case.primals.leaves[number]) if expected is None else expected
         one = compare(label, got, like)
         ruling = rule(one, MARGIN * noise[number] if noise is not None else 0.0, setting.tolerance)
-        resolution = max(resolution, ruling.resolution)
+        level = level.worse(ruling)
         if ruling.excess > 1:
             found.append(discrepancy(one, ruling, pair.oracle))
-    return found, resolution
+    return found, level
 
 
 def _beyond_noise(setting: Setting, case: Case, pair: _Pair, seen: _Seen) -> list[Discrepancy]:

@@ -73,7 +73,7 @@ def learned(name: str) -> Steps:
 def dead(number: int) -> Steps:
     """Whether the gradient of this leaf is nothing, or zero."""
     return (
-        f"got = gradients(*arguments.values(), leaves, cotangents)[{number}]",
+        f"got = start(arguments, leaves)(cotangents)[{number}]",
         "sys.exit(int(got is None or not got.any()))",
     )
 
@@ -102,7 +102,7 @@ def rows_backward(row: int, count: int) -> Steps:
         f"rows = torch.arange({count}) == {row}",
         f"weights = [w * rows.view(-1, *[1] * (w.dim() - 1)) if w.dim() and w.shape[0] == {count} else w * 0",
         "           for w in cotangents]",
-        "found = gradients(*arguments.values(), leaves, weights)[:len(inputs)]",
+        "found = start(arguments, leaves)(weights)[:len(inputs)]",
         f"rest = [g[~rows].abs().max() for g in found if g is not None and g.dim() and g.shape[0] == {count}]",
         "sys.exit(int(any(value > 1e-12 for value in rest)))",
     )
@@ -125,7 +125,8 @@ def complete(steps: Steps, count: int, names: Sequence[str]) -> Steps:
         "    return module",
         "def run(module, seed=0):",
         "    torch.manual_seed(seed)",
-        "    return tensors(module(*[v.detach().clone() if isinstance(v, torch.Tensor) else v for v in inputs]))",
+        "    output = module(*[v.detach().clone() if isinstance(v, torch.Tensor) else v for v in inputs])",
+        "    return [t for t in torch.utils._pytree.tree_leaves(output) if isinstance(t, torch.Tensor)]",
         "def same(got, expected):",
         "    return all(a.shape == b.shape and torch.allclose(a, b) for a, b in zip(got, expected))",
         *steps,

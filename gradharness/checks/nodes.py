@@ -11,12 +11,6 @@ from gradharness.model.case import Case
 from gradharness.model.subject import Primals, Subject, Tensors
 from gradharness.subjects.reverse import attached
 
-# How a script gets the outputs from ``arguments``, with their graph.
-OWN_GRAPH = (
-    "def node():",
-    "    return [t for t in tensors(call_subject(*arguments.values())) if t.requires_grad]",
-)
-
 
 class _Pullback(torch.autograd.Function):
     """The subject's forward, with its pullback as backward."""
@@ -56,7 +50,7 @@ def graph_of(subject: Subject, case: Case) -> Tensors | None:
 
 
 def made_of_pullback(labels: Sequence[str]) -> tuple[str, ...]:
-    """Lines of a script that define ``node`` for a subject without a graph of its own.
+    """Lines of a script that define ``Subject``, a Function, for a subject without a graph of its own.
 
     Args:
         labels: Names of the differentiated arguments.
@@ -65,12 +59,7 @@ def made_of_pullback(labels: Sequence[str]) -> tuple[str, ...]:
         "class Subject(torch.autograd.Function):",
         "    @staticmethod",
         "    def forward(ctx, *xs):",
-        f"        own = {{**arguments, **dict(zip({list(labels)!r}, [x.detach() for x in xs]))}}",
-        f"        ctx.pull = start(own, [own[name] for name in {list(labels)!r}])",
-        "        return tuple(t.detach().clone() for t in tensors(call_subject(*own.values())))",
-        "    @staticmethod",
-        "    def backward(ctx, *ws):",
-        "        return tuple(ctx.pull(ws))",
-        "def node():",
-        "    return [*Subject.apply(*xs)]",
+        f"        ctx.pull = start({{**arguments, **dict(zip({list(labels)!r}, xs))}}, xs)",
+        "        return tuple(t.detach().clone() for t in ctx.pull.outputs)",
+        "    backward = staticmethod(lambda ctx, *ws: tuple(ctx.pull(ws)))",
     )

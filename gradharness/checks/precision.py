@@ -11,10 +11,11 @@ from gradharness.checks.arbitration import nudged
 from gradharness.checks.base import Check, Setting
 from gradharness.checks.converted import carried, converted, is_hand_written
 from gradharness.checks.internals import float32_internals
-from gradharness.checks.yardstick import Pair, Size, Yardstick, errors_of, first_glance, yardsticks
+from gradharness.checks.yardstick import Pair, Size, Yardstick, errors_of, first_glance, plain_errors, yardsticks
 from gradharness.errors import BackwardRaised, ForwardRaised, OracleUnavailable, SubjectError, first_line
 from gradharness.inputs.sizes import SizeRange
 from gradharness.inputs.styles import Style
+from gradharness.judge import Level, level_of, passing
 from gradharness.model.case import Case
 from gradharness.model.subject import Primals, Tensors
 from gradharness.model.verdict import Discrepancy, Fault, Observation, Verdict
@@ -43,7 +44,7 @@ def examine(setting: Setting, case: Case) -> Observation:
         )
     warnings = float32_internals(setting, case)
     case = _general(setting, case)
-    passed: list[float] = []
+    passed: list[Level] = []
     reasons: list[Observation] = []
     for dtype in _DTYPES if setting.dtype is torch.float64 else (setting.dtype,):
         observation = _in(setting, case, case.primals, dtype)
@@ -51,15 +52,38 @@ def examine(setting: Setting, case: Case) -> Observation:
         if observation.verdict is Verdict.FAIL and _recurs(setting, case, dtype):
             return observation
         if observation.verdict is Verdict.PASS:
-            passed.append(observation.resolution or 0.0)
+            passed.append(Level(observation.resolution or 0.0, observation.error or 0.0))
         reasons.append(observation)
     if passed:
-        return Observation(verdict=Verdict.PASS, warnings=warnings, resolution=max(passed) or None)
+        level = level_of(passed)
+        return Observation(
+            verdict=Verdict.PASS, warnings=warnings, resolution=level.resolution or None, error=level.error or None
+        )
     open_ = [o for o in reasons if o.verdict is not Verdict.SKIPPED]
     first = (open_ or reasons)[0]
     verdict = Verdict.UNDECIDED if open_ else Verdict.SKIPPED
     reason = first.reason or "the error in low precision comes and goes from point to point"
     return Observation(verdict=verdict, warnings=warnings, reason=reason)
+
+
+def error_share(setting: Setting, case: Case, label: str, dtype: torch.dtype) -> tuple[float, float | None] | None:
+    """Root mean square of a gradient's error in a low precision, and of plain torch's, as shares of the gradient's.
+
+    None in place of either where it cannot be told, or is not finite.
+
+    Raises:
+        SubjectError: If the subject raises in this dtype.
+    """
+    pair = _pair(setting, _general(setting, case), case.primals, dtype)
+    if isinstance(pair, str):
+        return None
+    number = pair.low.primals.labels.index(label)
+    norm = Size.of(pair.truths[0][number]).rms
+    own = _errors(pair)[number].rms
+    if not (norm > 0 and math.isfinite(own)):
+        return None
+    plain = [e[number].rms for e in plain_errors(setting, pair) if math.isfinite(e[number].rms)]
+    return own / norm, max(plain) / norm if plain else None
 
 
 def _general(setting: Setting, case: Case) -> Case:
@@ -82,7 +106,8 @@ def _in(setting: Setting, case: Case, primals: Primals, dtype: torch.dtype) -> O
         return Observation(verdict=Verdict.SKIPPED, reason=f"not in {name}: {first_line(error.original)}")
     except BackwardRaised as error:
         text = f"the forward accepts {name}, and backward raises: {first_line(error.original)}"
-        found = Discrepancy(label="backward", fault=Fault.BACKWARD_RAISES, detail=text)
+        steps = _raising_steps(primals, setting.dtype, dtype)
+        found = Discrepancy(label="backward", fault=Fault.BACKWARD_RAISES, detail=text, steps=steps)
         return Observation(verdict=Verdict.SKIPPED, warnings=(found,), reason=text)
     if isinstance(pair, str):
         return Observation(verdict=Verdict.SKIPPED, reason=pair)
@@ -157,7 +182,7 @@ def _judged(setting: Setting, pair: Pair) -> Observation:
     """Holds every gradient against plain torch, once the rounding of its terms does not explain its error."""
     glance = [first_glance(pair, number) for number in range(len(pair.got))]
     if all(error.within(allowed) for error, allowed in zip(_errors(pair), glance, strict=True)):
-        return Observation(verdict=Verdict.PASS, resolution=_resolution(pair, glance))
+        return _passed(pair, _errors(pair), glance)
     pair = _with_reference(setting, pair)
     best = _errors(pair)
     sticks = yardsticks(setting, pair)
@@ -171,7 +196,7 @@ def _judged(setting: Setting, pair: Pair) -> Observation:
     if found:
         found.sort(key=lambda d: -d.excess)
         return Observation(verdict=Verdict.FAIL, discrepancies=tuple(found), at=pair.low)
-    return Observation(verdict=Verdict.PASS, resolution=_resolution(pair, [s.size for s in sticks]))
+    return _passed(pair, best, [s.size for s in sticks])
 
 
 def _errors(pair: Pair) -> list[Size]:
@@ -180,11 +205,11 @@ def _errors(pair: Pair) -> list[Size]:
     return [min(e, key=lambda s: s.peak if math.isfinite(s.peak) else math.inf) for e in zip(*errors, strict=True)]
 
 
-def _resolution(pair: Pair, allowed: list[Size]) -> float:
-    """Smallest error, relative to the gradient's rms, that would have been out of budget."""
+def _passed(pair: Pair, errors: list[Size], allowed: list[Size]) -> Observation:
+    """The largest error, and the smallest that would have been out of budget, relative to the gradient's rms."""
     norms = [Size.of(t).rms for t in pair.truths[0]]
-    shares = [a.rms / n for a, n in zip(allowed, norms, strict=True) if n > 0]
-    return max((share for share in shares if share < _CLAIMED), default=0.0)
+    shares = [(a.rms / n, e.rms / n) for e, a, n in zip(errors, allowed, norms, strict=True) if n > 0]
+    return passing(level_of(Level(*share) for share in shares if share[0] < _CLAIMED))
 
 
 def _discrepancy(pair: Pair, number: int, error: Size, stick: Yardstick) -> Discrepancy:
@@ -193,7 +218,7 @@ def _discrepancy(pair: Pair, number: int, error: Size, stick: Yardstick) -> Disc
     if not finite:
         detail = f"gradient of {label} is not finite in {name}, where it is in float64 and plain torch's is in {name}"
         steps = (
-            f"got = gradients(*arguments.values(), leaves, cotangents)[{number}]",
+            f"got = start(arguments, leaves)(cotangents)[{number}]",
             "print('got', got)",
             "sys.exit(int(not bool(got.isfinite().all())))",
         )
@@ -219,6 +244,20 @@ def _discrepancy(pair: Pair, number: int, error: Size, stick: Yardstick) -> Disc
     )
 
 
+def _raising_steps(primals: Primals, old: torch.dtype, new: torch.dtype) -> tuple[str, ...]:
+    """Runs a backward in another dtype: that it raises is the fault."""
+    leaves = [(name, bracket + rest) for name, bracket, rest in (label.partition("[") for label in primals.labels)]
+    return (
+        "def low(t):",
+        f"    return t.detach().to({new}) if isinstance(t, torch.Tensor) and t.dtype is {old} else t",
+        "arguments = torch.utils._pytree.tree_map(low, arguments)",
+        f"leaves = [{', '.join(f'arguments[{name!r}]{rest}.requires_grad_()' for name, rest in leaves)}]",
+        "print('expected: no exception; got:')",
+        "start(arguments, leaves)([low(w) for w in cotangents])",
+        "sys.exit(print('no exception') or 0)",
+    )
+
+
 def _norms(error: Size, allowed: Size, norm: Size) -> tuple[tuple[float, float, float], ...]:
     return (error.rms, allowed.rms, norm.rms), (error.peak, allowed.peak, norm.peak)
 
@@ -230,7 +269,7 @@ def _share(error: float, size: float) -> str:
 def _steps(number: int, truth: torch.Tensor, allowed: Size) -> tuple[str, ...]:
     """Both norms of the error against what is allowed."""
     return (
-        f"got = gradients(*arguments.values(), leaves, cotangents)[{number}]",
+        f"got = start(arguments, leaves)(cotangents)[{number}]",
         f"expected = {_literal_of(truth)}  # in float64, of the same numbers",
         "error = (torch.zeros_like(expected) if got is None else got.to(expected.dtype)) - expected",
         "rms, peak = error.square().mean().sqrt().item(), error.abs().max().item()",

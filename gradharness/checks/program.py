@@ -8,14 +8,17 @@ import torch
 
 from gradharness.checks.base import Check, Setting
 from gradharness.checks.contexts import BEFORE, Context, chain, contexts
+from gradharness.checks.drawn import Piece, drawing, roots
 from gradharness.checks.in_model import in_model
-from gradharness.checks.nodes import OWN_GRAPH, graph_of, made_of_pullback, outputs_of
+from gradharness.checks.nodes import graph_of, made_of_pullback, outputs_of
 from gradharness.checks.repeats import Call, called, copied, helpers, pair_of
 from gradharness.checks.roundoff import MARGIN, own_roundoff
+from gradharness.checks.steps import judged, spelled
 from gradharness.comparison import compare
 from gradharness.errors import SubjectError
 from gradharness.judge import discrepancy, rule
 from gradharness.model.case import Case
+from gradharness.model.exhibit import Drawing
 from gradharness.model.subject import Gradients, Tensors
 from gradharness.model.verdict import Discrepancy, Fault, Observation, Verdict
 from gradharness.numerics.bits import same_bits
@@ -36,12 +39,14 @@ class _Look:
         got: With the subject in the program.
         parts: The two parts of each expected gradient: through the subject, and past it.
         cotangents: What reached the subject.
+        weights: Cotangents of the program's outputs.
     """
 
     labels: tuple[str, ...]
     got: Gradients
     parts: tuple[Gradients, Gradients]
     cotangents: Tensors
+    weights: Tensors = ()
 
 
 def examine(setting: Setting, case: Case) -> Observation:
@@ -53,7 +58,7 @@ def examine(setting: Setting, case: Case) -> Observation:
     if not graph and any(len(path) > 1 for path in case.primals.active):
         return Observation(verdict=Verdict.SKIPPED, reason=_NESTED)
     if outputs is not None and (found_there := in_model(setting, case, outputs)) is not None:
-        return _failed(*found_there, ())
+        return _failed(*found_there, (), found_there[0].drawing)
     del outputs  # with all that their graph holds
     first = called(setting, case.primals, case.cotangents)
     looked = 0
@@ -65,11 +70,12 @@ def examine(setting: Setting, case: Case) -> Observation:
         if found is None:
             return Observation(verdict=Verdict.UNDECIDED, reason=_UNREPEATABLE)
         if found:
-            return _failed(found[0], context.why, _steps(setting, case, context, graph=graph))
+            steps = _steps(case, context, look, found[0], graph=graph)
+            return _failed(found[0], context.why, steps, _drawn(setting, case, context))
     return _two_nodes(setting, case, first, looked, graph=graph)
 
 
-def _failed(found: Discrepancy, why: str, steps: tuple[str, ...]) -> Observation:
+def _failed(found: Discrepancy, why: str, steps: tuple[str, ...], drawn: Drawing | None) -> Observation:
     detail = f"in a program the gradient of {found.label} is not what the same backward gives by itself: where {why}"
     made = Discrepancy(
         label=found.label,
@@ -81,6 +87,7 @@ def _failed(found: Discrepancy, why: str, steps: tuple[str, ...]) -> Observation
         fault=Fault.IN_CONTEXT,
         detail=detail,
         steps=steps,
+        drawing=drawn,
     )
     return Observation(verdict=Verdict.FAIL, discrepancies=(made,))
 
@@ -120,7 +127,24 @@ def _look(setting: Setting, case: Case, context: Context) -> _Look | None:
         return None
     labels = (*case.primals.labels, *(_BRANCH for _ in sides))
     nothing: Gradients = (None,) * len(sides)
-    return _Look(labels, got, ((*alone, *nothing), (*parts.past, *parts.branches)), parts.through)
+    parts_of_it = (*alone, *nothing), (*parts.past, *parts.branches)
+    return _Look(labels, got, parts_of_it, parts.through, parts.weights)
+
+
+def _drawn(setting: Setting, case: Case, context: Context) -> Drawing | None:
+    """The program's graph, recorded once more."""
+    leaves = attached(copied(case.primals.leaves))
+    sides = tuple(torch.zeros_like(w).requires_grad_() for w in case.cotangents)
+    xs = _brought(context, leaves)
+    try:
+        ys = outputs_of(setting.subject, case.primals, xs)
+        piece = Piece(xs, roots(ys))
+        outputs = context.after(ys, [s * 1 for s in sides], xs)
+    except (SubjectError, RuntimeError):
+        return None
+    names = dict(zip(case.primals.labels, leaves, strict=True))
+    names |= {_BRANCH if len(sides) == 1 else f"{_BRANCH} {n}": side for n, side in enumerate(sides)}
+    return drawing(outputs, names, pieces=[piece], subject=setting.subject.name, why=context.why)
 
 
 def _brought(context: Context, leaves: Tensors) -> Tensors:
@@ -218,6 +242,7 @@ def _two_nodes(setting: Setting, case: Case, first: Call, looked: int, *, graph:
     except (SubjectError, RuntimeError):
         return Observation(verdict=Verdict.PASS)  # another check names who raises
     nothing: Gradients = (None,) * len(leaves[0])
+    labels = case.primals.labels
     for number, (call, gradients) in enumerate(zip(calls, (got[: len(nothing)], got[len(nothing) :]), strict=True)):
         there = Case(
             primals=call.primals,
@@ -236,10 +261,16 @@ def _two_nodes(setting: Setting, case: Case, first: Call, looked: int, *, graph:
             return Observation(verdict=Verdict.UNDECIDED, reason=_UNREPEATABLE)
         if found:
             why = f"it is called twice before one backward, and this is the {('first', 'second')[number]} call's"
+            pieces = [Piece(xs, roots(ys), n == number) for n, (xs, ys) in enumerate(zip(leaves, traced, strict=True))]
+            names = {
+                f"{label}, call {n + 1}": x for n, xs in enumerate(leaves) for label, x in zip(labels, xs, strict=True)
+            }
+            drawn = drawing([*traced[0], *traced[1]], names, pieces=pieces, subject=setting.subject.name, why=why)
             return _failed(
                 found[0],
                 why,
                 (*helpers(setting.tolerance.rtol), *pair.lines, *(_TWO_NODES if graph else _TWO_PULLBACKS)),
+                drawn,
             )
     return Observation(verdict=Verdict.PASS)
 
@@ -252,10 +283,8 @@ _TWO_PULLBACKS = (
 )
 _TWO_NODES = (
     "alone = kept(start(arguments, leaves)(cotangents)) + kept(start(others, other_leaves)(other_cotangents))",
-    "outputs = [t for t in tensors(call_subject(*arguments.values())) if t.requires_grad]",
-    "outputs += [t for t in tensors(call_subject(*others.values())) if t.requires_grad]",
-    "weights = [w.clone() for w in [*cotangents, *other_cotangents]]",
-    "got = torch.autograd.grad(outputs, [*leaves, *other_leaves], weights, allow_unused=True)",
+    "outputs, weights = outputs_of(arguments) + outputs_of(others), [*cotangents, *other_cotangents]",
+    "got = torch.autograd.grad(outputs, [*leaves, *other_leaves], weights, materialize_grads=True)",
     "sys.exit(int(differ(got, alone)))",
 )
 
@@ -263,50 +292,56 @@ _TWO_NODES = (
 # --- the same as a script --------------------------------------------------------------------------------------------
 
 
-def _steps(setting: Setting, case: Case, context: Context, *, graph: bool) -> tuple[str, ...]:
+def _steps(case: Case, context: Context, look: _Look, found: Discrepancy, *, graph: bool) -> tuple[str, ...]:
     labels = case.primals.labels
-    plain = [len(path) == 1 for path in case.primals.active]
-    brought = [
-        f"arguments[{label!r}] = xs[{i}] = {BEFORE[n][1].format(f'leaves[{i}]')}"
+    brought = {
+        label: BEFORE[n][1].format(f"leaves[{i}]")
         for i, (n, label) in enumerate(zip(context.before, labels, strict=False))
-        if plain[i]
-    ]
-    return (
-        *helpers(setting.tolerance.rtol),
-        "def after(ys, branches, xs):",
-        *(f"    {line}" for line in context.lines),
-        *(OWN_GRAPH if graph else made_of_pullback(labels)),
-        *_FIT,
-        "sides, xs = [torch.zeros_like(w).requires_grad_() for w in cotangents], [*leaves]",
+        if len(case.primals.active[i]) == 1
+    }
+    text = " ".join(context.lines)
+    number = look.labels.index(found.label)
+    alone = number < len(labels)  # what is expected is what the backward gives by itself, and what went past it
+    past = look.parts[1][number]
+    through = f"[{', '.join(map(spelled, look.cotangents))}]"
+    branches = (
+        "sides = [torch.zeros_like(w).requires_grad_() for w in cotangents]",
         "branches = [s * 1 for s in sides]  # made first, so that its backward runs last",
-        *_ALONE,
-        *brought,
-        "ys = node()",
-        "got = torch.autograd.grad(after(ys, branches, xs), [*leaves, *sides], weights, allow_unused=True)",
-        "sys.exit(int(differ(got, expected)))",
+    )
+    used = "branches" in text or not alone
+    moved = (
+        "plain = dict(arguments)",
+        f"arguments.update({{{', '.join(f'{label!r}: {made}' for label, made in brought.items())}}})",
+        f"xs = [{', '.join(f'arguments[{x!r}]' if x in brought else f'leaves[{i}]' for i, x in enumerate(labels))}]",
+    )
+    xs = "xs" if brought or "xs" in text else "leaves"
+    assert found.expected is not None
+    *lines, last = context.lines
+    by_itself = f"start({'plain' if brought else 'arguments'}, leaves)({through})[{number}].clone()"
+    expected = by_itself if past is None else f"{by_itself} + {spelled(past)}"
+    places = "leaves + sides" if used else "leaves"
+    run = f"got = torch.autograd.grad(outputs, {places}, weights, materialize_grads=True)[{number}]"
+    return (
+        *(() if graph else made_of_pullback(labels)),
+        *(branches if used else ()),
+        *(moved if brought else ("xs = [*leaves]",) if xs == "xs" else ()),
+        f"ys = {'outputs_of(arguments)' if graph else f'[*Subject.apply(*{xs})]'}",
+        *lines,
+        f"outputs, weights = {last.removeprefix('return ')}, [{', '.join(map(spelled, look.weights))}]",
+        f"expected = {expected if alone else spelled(found.expected)}",
+        *(_refusable(run) if graph else (run,)),
+        *judged(found.expected, found.bound),
     )
 
 
-_FIT = (
-    "def fitted(w, like):",
-    "    flat = w.reshape(-1) if w.numel() else w.new_ones(1)",
-    "    flat = flat.repeat(like.numel() // flat.numel() + 1)[: like.numel()].reshape(like.shape)",
-    "    return (flat.real if flat.is_complex() and not like.is_complex() else flat).to(like.dtype)",
-)
-_ALONE = (
-    "# The part after the subject, then the subject by itself.",
-    "ys = node()",
-    "groups = [ys, [torch.zeros_like(y) for y in ys], xs]",
-    "stems = [[t.detach().clone().requires_grad_() for t in group] for group in groups]",
-    "outputs = after(*[[t * 1 for t in group] for group in stems])",
-    "weights = [fitted(cotangents[k % len(cotangents)], y) for k, y in enumerate(outputs)]",
-    "pairs = [(y, w) for y, w in zip(outputs, weights) if y.requires_grad]",
-    "parts = torch.autograd.grad([y for y, _ in pairs], sum(stems, []), [w for _, w in pairs], allow_unused=True)",
-    "through = [torch.zeros_like(w) if g is None else g.contiguous().clone() for g, w in zip(parts, cotangents)]",
-    "alone = kept(start(arguments, leaves)(through)) + [None for _ in sides]",
-    "past = [*parts[2 * len(sides) :], *parts[len(sides) : 2 * len(sides)]]",
-    "expected = [b if a is None else a if b is None else a + b for a, b in zip(alone, past)]",
-)
+def _refusable(line: str) -> tuple[str, ...]:
+    """The line, where autograd may notice that something was written into, which is as right as a gradient."""
+    return (
+        "try:",
+        f"    {line}",
+        "except RuntimeError as error:",
+        "    sys.exit(str(error) if 'modified by an inplace' not in str(error) else print('refused:', error) or 0)",
+    )
 
 
 def _applies(setting: Setting) -> str | None:

@@ -14,10 +14,11 @@ import torch
 from gradharness.checks import vjp
 from gradharness.checks.base import Check, Setting
 from gradharness.checks.training_causes import Cause, Departure, cause_of, evidence
-from gradharness.checks.training_judging import afters, allowed, befores, excess, resolution, stacked
-from gradharness.checks.training_script import lines
+from gradharness.checks.training_judging import afters, allowed, befores, excess, levels, stacked
+from gradharness.checks.training_script import departs, lines
 from gradharness.errors import BackwardRaised, ForwardRaised, OracleUnavailable, SubjectError
 from gradharness.inputs.styles import Style
+from gradharness.judge import level_of, passing
 from gradharness.model.case import Case
 from gradharness.model.subject import Primals, Tensors
 from gradharness.model.training import Course, Happening, Incident, Moment, Twin
@@ -202,7 +203,7 @@ def _judged(run: _Run) -> Observation:
     bounds = [allowed(b, e, run.setting.tolerance) for b, e in zip(before, expected, strict=True)]
     rows = [excess(a, e, t) for a, e, t in zip(after, expected, bounds, strict=True)]
     if all(float(row.max()) <= 1 for row in rows):
-        return _passed(run, before, expected, bounds)
+        return _passed(run, (before, after, expected), bounds)
     first = min(int((row > 1).nonzero()[0]) for row in rows if bool((row > 1).any()))
     last = min(len(moments), first + _SHOWN)
     return _departs(run, _departure(run, moments[:last], gradients[:last], tuple(e[:last] for e in expected)), first)
@@ -225,16 +226,15 @@ def _finite(moments: list[Moment], gradients: list[Tensors]) -> tuple[list[Momen
     return moments, gradients
 
 
-def _passed(run: _Run, before: Tensors, expected: Tensors, bounds: Sequence[torch.Tensor]) -> Observation:
-    found = [resolution(b, e, t) for b, e, t in zip(before, expected, bounds, strict=True)]
-    moving = [r for r in found if r < float("inf")]
+def _passed(run: _Run, steps: tuple[Tensors, Tensors, Tensors], bounds: Sequence[torch.Tensor]) -> Observation:
+    moving = [m for m in levels(*steps, bounds) if m.resolution < float("inf")]
     if not moving:
         return Observation(verdict=Verdict.SKIPPED, reason=_AT_REST)
     # A bias before a normalisation moves by round-off alone: nothing is claimed of it beside those that do move.
-    seen = [r for r in moving if r <= run.setting.tolerance.coarsest]
+    seen = [m for m in moving if m.resolution <= run.setting.tolerance.coarsest]
     if not seen:
-        return Observation(verdict=Verdict.UNDECIDED, reason=_COARSE.format(min(moving)))
-    return Observation(verdict=Verdict.PASS, resolution=max(seen))
+        return Observation(verdict=Verdict.UNDECIDED, reason=_COARSE.format(min(m.resolution for m in moving)))
+    return passing(level_of(seen))
 
 
 def _departure(run: _Run, moments: list[Moment], gradients: list[Tensors], expected: Tensors) -> Departure:
@@ -344,8 +344,9 @@ def _discrepancy(run: _Run, departure: Departure, first: int, cause: Cause | Non
             number, bound = i, there
             break
     says = cause.says if cause is not None else evidence(departure)
+    label, within = departure.training.parameters[number], (first + 1) * bound[first]
     return Discrepancy(
-        label=departure.training.parameters[number],
+        label=label,
         got=after[number][first],
         expected=expected[number][first],
         bound=bound[first],
@@ -353,7 +354,8 @@ def _discrepancy(run: _Run, departure: Departure, first: int, cause: Cause | Non
         excess=float(excess(after[number], expected[number], bound)[first]),
         fault=cause.fault if cause is not None else Fault.UNKNOWN,
         detail=f"step {first} is the first that departs: {says}",
-        steps=lines(run.training, _used(departure.moments), rtol=run.setting.tolerance.rtol),
+        steps=departs(run.training, _used(departure.moments[: first + 1]), label, expected[number][first], within)
+        or lines(run.training, _used(departure.moments), rtol=run.setting.tolerance.rtol),
     )
 
 
@@ -363,10 +365,8 @@ def _used(moments: Sequence[Moment]) -> list[Primals]:
 
 def _told(run: _Run, incident: Incident) -> Discrepancy:
     shared = incident.kind is Happening.SHARED
-    text = incident.text if shared else f"step {incident.step}: {incident.text}"
-    steps = lines(
-        run.training, _used(run.course.moments), identity=not shared, bystander=incident.label if shared else ""
-    )
+    text, other = (incident.text, incident.label) if shared else (f"step {incident.step}: {incident.text}", "")
+    steps = lines(run.training, _used(run.course.moments), identity=not shared, bystander=other)
     return Discrepancy(label=incident.label, fault=_FAULTS[incident.kind], detail=text, steps=steps)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from gradharness.judge import Level
 from gradharness.model.subject import Tensors
 from gradharness.model.training import Moment
 from gradharness.numerics.tolerance import Tolerance
@@ -54,11 +55,18 @@ def excess(got: torch.Tensor, expected: torch.Tensor, bound: torch.Tensor) -> to
     return _largest(ratio.nan_to_num(nan=float("inf")))
 
 
-def resolution(before: torch.Tensor, expected: torch.Tensor, bound: torch.Tensor) -> float:
-    """Smallest relative error of the updates that would have been seen in some step; infinite if nothing moves."""
-    rms = _rms(expected - before)
-    seen = torch.where(rms > 0, _largest(bound) / rms, torch.full_like(rms, float("inf")))
-    return float(seen.min())
+def levels(before: Tensors, after: Tensors, expected: Tensors, bounds: Sequence[torch.Tensor]) -> list[Level]:
+    """For each parameter, what was seen of its updates and what would have been, relative to their size in each step.
+
+    The resolution is that of the step that shows most, infinite if nothing moves; the error is that of the worst step.
+    """
+    found = []
+    for b, a, e, bound in zip(before, after, expected, bounds, strict=True):
+        rms = _rms(e - b)
+        seen = torch.where(rms > 0, _largest(bound) / rms, torch.full_like(rms, float("inf")))
+        wrong = torch.where(rms > 0, _largest((a - e).abs()) / rms, torch.zeros_like(rms))
+        found.append(Level(float(seen.min()), float(wrong.max())))
+    return found
 
 
 def _rms(stack: torch.Tensor) -> torch.Tensor:

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 import torch
 
+from gradharness.checks.steps import judged, spelled
 from gradharness.model.subject import Primals
 from gradharness.subjects.training_steps import Training
 
 _STEPS = 6
 _MOST_NUMBERS = 2000  # in batches that are written out; larger ones give way to the witness's, again and again
-# The name that tells the script's head to define the optimiser, the loss and the loop too.
-MARK = "subject_optimizer"
+# Tells the script's head to define the optimiser, the loss and the loop too, where steps name them.
+MARK = "# trains"
 
 _HELPERS = (
     "import functools",
@@ -95,7 +96,7 @@ def lines(
     """
     subject = training.subject
     every = subject.accumulate
-    head = [f"states = {list(training.parameters)!r}  # held against {MARK}", *_HELPERS]
+    head = [f"states = {list(training.parameters)!r}  {MARK}", *_HELPERS]
     if subject.loop is None:
         update = f"obj.{subject.optimize}()" if isinstance(subject.optimize, str) else "subject_optimize(obj)"
         head += [line.format(update=update) for line in _OF_CLASS]
@@ -110,6 +111,50 @@ def lines(
         watch = f"repr(getattr(other, {top!r}))"
         return (*head, "obj, other = fresh(), fresh()", f"before = {watch}", "train(obj)", *_exit(f"before != {watch}"))
     return (*head, *(line.format(loss=_loss(training), rtol=rtol, every=every) for line in _DEPARTS))
+
+
+def departs(
+    training: Training, points: Sequence[Primals], label: str, expected: torch.Tensor, bound: torch.Tensor
+) -> tuple[str, ...]:
+    """Lines that train on some batches, and hold a parameter against what it is after them if all is right.
+
+    Args:
+        training: Whose.
+        points: The batches up to the first step that departs.
+        label: Of the parameter.
+        expected: What it should be.
+        bound: Allowed absolute error.
+    """
+    subject, count = training.subject, len(training.parameters)
+    data = _data(points, count)
+    if not data or training.seed is not None or (subject.loop is None and subject.accumulate > 1):
+        return ()
+    update = f"obj.{subject.optimize}()" if isinstance(subject.optimize, str) else "subject_optimize(obj)"
+    of_class = (
+        "obj = None",
+        "for batch in data:",
+        f"    pull = start({{**arguments, **dict(zip([*arguments][:-{count}], batch))}}, [], obj)",
+        f"    obj, _ = pull.obj, pull({'cotangents' if subject.loss is None else '[torch.ones(())]'})",
+        f"    {update}",
+    )
+    of_loop = (
+        "import operator",
+        "obj = subject_build()",
+        "obj = obj.double() if isinstance(obj, torch.nn.Module) else obj",
+        f"for path in {list(training.parameters)!r}:",
+        "    operator.attrgetter(path)(obj).data = arguments[path].detach().clone()",
+        "subject_loop(obj, iter(data))",
+    )
+    return (
+        f"torch.set_default_dtype(torch.float64)  {MARK}",
+        f"data = {data}",
+        *(of_class if subject.loop is None else of_loop),
+        f"got = obj.{label}.detach()"
+        if subject.loop is None
+        else f"got = operator.attrgetter({label!r})(obj).detach()",
+        f"expected = {spelled(expected)}  # by torch.autograd and torch.optim",
+        *judged(expected, bound),
+    )
 
 
 def _data(points: Sequence[Primals], states: int) -> str:
@@ -148,5 +193,5 @@ def _loss(training: Training) -> str:
     targets = len(subject.targets)
     called = f"twin.{subject.forward}(" if isinstance(subject.forward, str) else "subject_forward(twin, "
     if subject.loss is None:
-        return f"sum((y * w).sum() for y, w in zip(tensors({called}*batch)), cotangents))"
+        return f"sum((y * w).sum() for y, w in zip(torch.utils._pytree.tree_leaves({called}*batch)), cotangents))"
     return f"subject_loss({called}*batch[: {-targets or None}]), *batch[len(batch) - {targets} :])"

@@ -12,7 +12,7 @@ from gradharness.checks.lines import COARSE
 from gradharness.checks.roundoff import forward_roundoff
 from gradharness.comparison import Compared, compare
 from gradharness.errors import SubjectError
-from gradharness.judge import Ruling, out_of_budget, rule
+from gradharness.judge import Ruling, level_of, out_of_budget, rule
 from gradharness.model.case import Case
 from gradharness.model.subject import Primals, Tensors
 from gradharness.model.verdict import Discrepancy, Fault, Observation, Verdict
@@ -28,7 +28,7 @@ def examine(setting: Setting, case: Case) -> Observation:
     found = _beside_itself(setting, case, plain)
     if found:
         return Observation(verdict=Verdict.FAIL, discrepancies=found)
-    if setting.reference is None:
+    if setting.reference is None or setting.surrogate:  # a surrogate's reference has its gradient, not its values
         return Observation(verdict=Verdict.PASS)
     return _beside_reference(setting, case)
 
@@ -63,11 +63,16 @@ def _beside_reference(setting: Setting, case: Case) -> Observation:
         return Observation(verdict=Verdict.FAIL, discrepancies=found_all)
     if all(t.numel() == 0 for t in expected):
         return Observation(verdict=Verdict.SKIPPED, reason="no element to be wrong")
-    resolution = max(r.resolution for r in rulings)
-    if resolution > setting.tolerance.coarsest:
-        return Observation(verdict=Verdict.UNDECIDED, reason=COARSE.format(resolution))
+    level = level_of(rulings)
+    if level.resolution > setting.tolerance.coarsest:
+        return Observation(verdict=Verdict.UNDECIDED, reason=COARSE.format(level.resolution))
     # Outputs that are all zero have no size that an error could be held against.
-    return Observation(verdict=Verdict.PASS, resolution=resolution or None)
+    sized = level.resolution > 0
+    return Observation(
+        verdict=Verdict.PASS,
+        resolution=level.resolution if sized else None,
+        error=level.error if sized else None,
+    )
 
 
 def _ruled(

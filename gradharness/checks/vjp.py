@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from gradharness.checks.arbitration import arbitrate, confirm
 from gradharness.checks.base import Check, Setting
-from gradharness.checks.lines import COARSE, Along, along, directions_for, resolution_of, settled
+from gradharness.checks.lines import COARSE, Along, along, directions_for, level_along, settled
 from gradharness.comparison import compare_all
 from gradharness.errors import OracleUnavailable
 from gradharness.inputs.sizes import SizeRange
-from gradharness.judge import out_of_budget, rule
+from gradharness.judge import Level, level_of, out_of_budget, passing, rule
 from gradharness.model.case import Case
 from gradharness.model.estimate import GradientEstimate
 from gradharness.model.subject import Gradients
@@ -63,16 +63,17 @@ def _beside(
     wrong = out_of_budget(compared, rulings, estimate.oracle)
     if wrong:
         return arbitrate(setting, oracle, case, gradients, estimate)
-    return passed(setting, max(r.resolution for r in rulings))
+    return passed(setting, level_of(rulings))
 
 
-def passed(setting: Setting, resolution: float) -> Observation:
+def passed(setting: Setting, level: Level) -> Observation:
     """A pass, unless it could not have seen anything."""
+    resolution = level.resolution
     if resolution == 0.0:
         return Observation(verdict=Verdict.SKIPPED, reason=_ALL_ZERO)
     if resolution > setting.tolerance.coarsest:
         return Observation(verdict=Verdict.UNDECIDED, reason=COARSE.format(resolution))
-    return Observation(verdict=Verdict.PASS, resolution=resolution)
+    return passing(level)
 
 
 def _by_differences(setting: Setting, case: Case, gradients: Gradients) -> Observation:
@@ -98,7 +99,7 @@ def _by_differences(setting: Setting, case: Case, gradients: Gradients) -> Obser
         return Observation(verdict=Verdict.UNDECIDED, reason=next(x.reason for x in lines if x.ruling is None))
     if own is not None and setting.own is not None and _certified(own, decided):
         return _beside(setting, setting.own, case, gradients, own)
-    return passed(setting, resolution_of(decided))
+    return passed(setting, level_along(decided))
 
 
 def _is_zero(gradients: Gradients) -> bool:

@@ -15,16 +15,16 @@ from gradharness.model.verdict import Discrepancy, Fault
 # After a node's backward its hook sees every gradient, and an input that needs none has no edge.
 _WORTH_TELLING = 10  # % of the returned elements; a bias beside a weight is not
 _STEPS = """
-outputs = [t for t in tensors(call_subject(*arguments.values())) if t.requires_grad]
-nodes, wasted = [t.grad_fn for t in outputs if t.grad_fn is not None], []
-for node in nodes:
-    edges = [parent is not None for parent, _ in node.next_functions]
-    nodes += [parent for parent, _ in node.next_functions if parent is not None and parent not in nodes]
+outputs = outputs_of(arguments)
+nodes, wasted = [t.grad_fn for t in outputs], []
+for node in nodes:  # grows while it is walked
+    edges = [parent for parent, _ in node.next_functions]
+    nodes += [parent for parent in edges if parent is not None and parent not in nodes]
     if isinstance(node, torch.autograd.function.BackwardCFunction):
         node.register_hook(lambda given, _, edges=edges: wasted.extend(
-            tuple(g.shape) for g, needed in zip(given, edges) if g is not None and not needed))
+            tuple(g.shape) for g, parent in zip(given, edges) if g is not None and parent is None))
 torch.autograd.grad(outputs, leaves, cotangents, allow_unused=True)
-print('gradients that nobody asked for, by shape:', wasted)
+print('expected no gradients that nobody asked for, got some of these shapes:', wasted)
 sys.exit(int(bool(wasted)))
 """.strip()
 

@@ -101,8 +101,7 @@ def first_glance(pair: Pair, number: int) -> Size:
 
 def yardsticks(setting: Setting, pair: Pair) -> list[Yardstick]:
     """For each gradient, the error of plain torch in this dtype and of inputs that move by half a unit."""
-    sources = [s.source for s in (setting.trusted, setting.own) if s is not None]
-    errors = [found for source in sources if (found := _plain_error(pair, source)) is not None]
+    errors = plain_errors(setting, pair)
     moved = _conditioning(pair) if errors else _stirred(setting, pair)
     own = setting.own is not None and bool(errors)
     sticks = []
@@ -115,6 +114,12 @@ def yardsticks(setting: Setting, pair: Pair) -> list[Yardstick]:
         size = _allowed(pair, number, worst, usual if own and finite else _ALONE)
         sticks.append(Yardstick(size, worst, bool(errors), bool(errors) and len(finite) == len(errors)))
     return sticks
+
+
+def plain_errors(setting: Setting, pair: Pair) -> list[list[Size]]:
+    """The error of each gradient as plain torch makes it: of the reference, of the own forward, of those there are."""
+    sources = [s.source for s in (setting.trusted, setting.own) if s is not None]
+    return [found for source in sources if (found := _plain_error(pair, source)) is not None]
 
 
 def errors_of(got: Gradients, truth: Tensors) -> list[Size]:

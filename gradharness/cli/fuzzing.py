@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gradharness import __version__
+from gradharness.cli.configured import give_defaults
+from gradharness.cli.replaying import needed_folder
 from gradharness.cli.session import ExitStatus
 from gradharness.cli.targets import Found, resolve
+from gradharness.config import Config
 from gradharness.engine.campaign import Bounds, Campaign, Schedule, Source, standing
 from gradharness.engine.campaign_sources import CATALOGUE, CheckSource, ProgramSource, replayed
 from gradharness.engine.campaign_store import CampaignStore, open_store
 from gradharness.engine.findings import CampaignFinding
+from gradharness.engine.keeping import options_for
 from gradharness.errors import StoreError, UsageError, first_line
 from gradharness.inputs.seeds import fresh_seed
 from gradharness.programs.catalogue import catalogue
@@ -20,7 +25,6 @@ from gradharness.report.campaign import CampaignReporter, test_text
 from gradharness.report.terminal import console
 
 SECONDS = 60.0
-STORE = ".gradharness"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +36,7 @@ class FuzzOptions:
         max_programs: Programs of this run.
         max_rounds: Rounds of this run.
         seed: Of the campaign; None for the stored one, or a fresh one.
-        store: Folder of the store.
+        store: Folder of the store; empty for the configured one.
         fresh: Whether to begin with an empty store.
         profile: Budget of a check of a test; None for each test's own.
         replay: Number of a stored finding, or a program's literal, to look at in place of a campaign; empty for none.
@@ -44,7 +48,7 @@ class FuzzOptions:
     max_programs: int | None = None
     max_rounds: int | None = None
     seed: int | None = None
-    store: str = STORE
+    store: str = ""
     fresh: bool = False
     profile: str | None = None
     replay: str = ""
@@ -65,10 +69,12 @@ class Fuzzing:
 
     Attributes:
         options: What was asked for.
+        config: What gradient tests take from the project where their decorators leave it open.
         errors: What could not run, in one line each.
     """
 
     options: FuzzOptions
+    config: Config = field(default_factory=Config)
     errors: list[tuple[str, BaseException]] = field(default_factory=list)
 
     def run(self, texts: tuple[str, ...]) -> ExitStatus:
@@ -84,7 +90,7 @@ class Fuzzing:
         reporter = CampaignReporter(console(color=False if self.options.no_color else None), ops=len(ops))
         if self.options.replay and not self.options.replay.strip().isdecimal():
             return self._literal(sources, reporter)
-        store = open_store(Path(self.options.store), fresh=self.options.fresh and not self.options.replay)
+        store = open_store(self._folder(), fresh=self.options.fresh and not self.options.replay)
         try:
             if store.set_aside is not None:
                 path, count = store.set_aside
@@ -99,10 +105,18 @@ class Fuzzing:
     def _sources(self, texts: tuple[str, ...]) -> tuple[Source, ...]:
         """The catalogue and what the texts lead to; none where they all lead nowhere."""
         found = resolve(texts, rules=True)
+        give_defaults(found.targets, self.config, {"profile": self.options.profile})
         self.errors += [(first_line(error, 1000), error) for error in found.errors]
         if texts and not (found.targets or found.rules):
             return ()
-        return (ProgramSource(CATALOGUE, catalogue()), *_sources(found, self.options.profile))
+        return (ProgramSource(CATALOGUE, catalogue()), *self._named(found))
+
+    def _named(self, found: Found) -> tuple[Source, ...]:
+        """Each under one name for one file, wherever in the project it runs, so that a finding is known again."""
+        root = (self.config.root or Path.cwd()).resolve()
+        rules = [ProgramSource(_short(r.address, root), r.rule.ops) for r in found.rules]
+        tests = [CheckSource(_short(t.address, root), t.test, test_text, self.options.profile) for t in found.targets]
+        return (*rules, *tests)
 
     # --- a campaign ------------------------------------------------------------------------------------------------
 
@@ -137,8 +151,11 @@ class Fuzzing:
             return ExitStatus.WRONG
         return ExitStatus.ERROR if self.errors else ExitStatus.RIGHT
 
+    def _folder(self) -> Path:
+        return needed_folder(self.options.store, self.config)
+
     def _options(self) -> str:
-        return "" if self.options.store == STORE else f' --store "{self.options.store}"'
+        return options_for(self._folder()) if self.options.store else ""
 
     # --- one case again --------------------------------------------------------------------------------------------
 
@@ -160,8 +177,10 @@ class Fuzzing:
         return self._status([now] if now.status.stands else [])
 
     def _looked_up(self, finding: CampaignFinding) -> Source:
-        found = resolve((finding.source,), rules=True)
-        for source in _sources(found, self.options.profile):
+        path, colons, name = finding.source.partition("::")
+        here = os.path.relpath((self.config.root or Path.cwd()) / path)
+        found = resolve((f"{here}::{name}" if colons else finding.source,), rules=True)
+        for source in self._named(found):
             if source.name == finding.source:
                 return source
         error = found.errors[0] if found.errors else LookupError(finding.source)
@@ -177,17 +196,9 @@ class Fuzzing:
         return self._status(seen)
 
 
-def _sources(found: Found, profile: str | None) -> tuple[Source, ...]:
-    rules = [ProgramSource(_short(r.address), r.rule.ops) for r in found.rules]
-    tests = [CheckSource(_short(t.address), t.test, test_text, profile) for t in found.targets]
-    return (*rules, *tests)
-
-
-def _short(address: str) -> str:
-    """One spelling for one file, so that a stored finding is known again."""
+def _short(address: str, root: Path) -> str:
     path, colons, name = address.partition("::")
     if not colons:
         return address
     whole = Path(path).resolve()
-    here = Path.cwd()
-    return f"{whole.relative_to(here) if whole.is_relative_to(here) else whole}::{name}"
+    return f"{whole.relative_to(root) if whole.is_relative_to(root) else whole}::{name}"

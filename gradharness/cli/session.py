@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 from gradharness.cli.targets import Target
 from gradharness.engine.events import CheckFinished, Event, RunStarted
+from gradharness.engine.keeping import Keeper, Keeping
+from gradharness.engine.known import NOTHING
 from gradharness.engine.plan import Item, plan
 from gradharness.errors import GradharnessError, UsageError, first_line
 from gradharness.model.verdict import CheckResult, Report, Verdict
+from gradharness.report.replays import news
 from gradharness.report.terminal import TerminalReporter
 
 # Targets for which no time is left still run, so that each of their checks is reported as undecided.
@@ -73,15 +77,19 @@ class Session:
         options: What was asked for.
         reporter: Shows events and reports.
         reports: What is known so far.
+        reported: The target of each report.
         errors: What could not run, in one line each.
         interrupted: Whether it was stopped by Ctrl-C.
+        keeping: Where failures are kept, and what was kept before; None to do without.
     """
 
     options: Options
     reporter: TerminalReporter
     reports: list[Report] = field(default_factory=list)
+    reported: list[Target] = field(default_factory=list)
     errors: list[tuple[str, BaseException]] = field(default_factory=list)
     interrupted: bool = False
+    keeping: Keeping | None = None
     _deadline: float = float("inf")
 
     def run(self, targets: tuple[Target, ...]) -> None:
@@ -89,10 +97,17 @@ class Session:
         if self.options.time_limit is not None:
             self._deadline = time.monotonic() + self.options.time_limit
         for target in targets:
-            report = self._run(target)
+            self._announce(target)
+        for target in targets:
+            keeper = None if self.keeping is None else self.keeping.of(target.address)
+            report = self._run(target, keeper)
+            if report is not None and keeper is not None:
+                report = keeper.told(report)
             if report is not None:
                 self.reports.append(report)
+                self.reported.append(target)
                 self.reporter.report(report, target=target.address)
+                self.reporter.tell(news(() if keeper is None else keeper.replayed))
             if self.interrupted:
                 return
 
@@ -108,9 +123,15 @@ class Session:
             return ExitStatus.ERROR
         return ExitStatus.UNDECIDED if Verdict.UNDECIDED in verdicts else ExitStatus.RIGHT
 
-    def _run(self, target: Target) -> Report | None:
+    def _announce(self, target: Target) -> None:
+        """What progress is measured by. A target that cannot be planned says so when it is its turn."""
+        with contextlib.suppress(GradharnessError):
+            items = self.options.items(target.test.items())
+            self.reporter.expect(items, seconds=self.options.time_limit)
+
+    def _run(self, target: Target, keeper: Keeper | None) -> Report | None:
         """The report of one target, cut short if it was stopped; None if it could not run."""
-        seen = _Seen(self.reporter)
+        seen = _Seen(self.reporter, keeper)
         items: tuple[Item, ...] = ()
         try:
             items = self.options.items(target.test.items())
@@ -126,12 +147,14 @@ class Session:
         except Exception as error:
             line = f"{target.address}: internal error, {type(error).__name__}: {first_line(error)}; -v shows where"
             self.errors.append((line, error))
+        self.reporter.drop(item for item in items if item not in seen.results)
         return None
 
     def _whole(self, target: Target, items: tuple[Item, ...], seen: _Seen) -> Report:
         left = None
         if self.options.time_limit is not None:
             left = max(self._deadline - time.monotonic(), LEAST_TIME)
+        self.reporter.subject = target.test.name
         with self.reporter:
             return target.test.run(
                 items,
@@ -140,14 +163,16 @@ class Session:
                 profile=self.options.profile,
                 strict=self.options.strict,
                 time_limit=left,
+                known=NOTHING if seen.keeper is None else seen.keeper.known,
             )
 
 
 @dataclass(slots=True)
 class _Seen:
-    """Passes events on, and remembers what has finished."""
+    """Passes events on, to be kept and shown, and remembers what has finished."""
 
     reporter: TerminalReporter
+    keeper: Keeper | None = None
     started: RunStarted | None = None
     results: dict[Item, CheckResult] = field(default_factory=dict)
 
@@ -156,6 +181,8 @@ class _Seen:
             self.started = event
         if isinstance(event, CheckFinished):
             self.results[event.item] = event.result
+        if self.keeper is not None:
+            self.keeper(event)
         self.reporter(event)
 
     def partial(self, target: Target, items: tuple[Item, ...]) -> Report:

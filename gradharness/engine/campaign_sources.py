@@ -73,7 +73,7 @@ class ProgramSource:
             UsageError: If it is no program, or names an op that there is not.
         """
         seen = see(program_of(replay), self.ops)
-        return () if seen.guilty is None else (self._sighting(finding(seen)),)
+        return () if seen.guilty is None else (self._sighting(finding(seen, self.ops)),)
 
     def ended(self, seed: int, number: int, times: int) -> Sighting:
         """What to say of a program in which the process has ended every time."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from gradharness.engine.known import Replayed
 from gradharness.engine.plan import Item
 from gradharness.model.verdict import CheckResult, Report
 
@@ -18,6 +19,8 @@ class RunStarted:
     items: tuple[Item, ...]
     domain: tuple[str, ...]
     seed: int
+    profile: str = "dev"
+    strict: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,14 @@ class ExampleExamined:
 
 
 @dataclass(frozen=True, slots=True)
+class WitnessReplayed:
+    """A kept witness of an item was looked at again, or could not be."""
+
+    item: Item
+    replayed: Replayed
+
+
+@dataclass(frozen=True, slots=True)
 class CheckFinished:
     """One item is done."""
 
@@ -51,7 +62,7 @@ class RunFinished:
     report: Report
 
 
-Event: TypeAlias = RunStarted | CheckStarted | ExampleExamined | CheckFinished | RunFinished
+Event: TypeAlias = RunStarted | CheckStarted | ExampleExamined | WitnessReplayed | CheckFinished | RunFinished
 Emit: TypeAlias = Callable[[Event], None]
 
 

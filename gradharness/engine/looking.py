@@ -9,12 +9,13 @@ import torch
 
 from gradharness.checks.base import Check, Setting
 from gradharness.checks.surroundings import watched
+from gradharness.engine.known import Given
 from gradharness.errors import BackwardRaised, ForwardRaised, OracleUnavailable, SubjectError, first_line, is_refusal
 from gradharness.inputs.batches import Batches
 from gradharness.inputs.domain import Domain, Origin
 from gradharness.inputs.recipe import Recipe, cotangents, directions, realize
 from gradharness.model.case import Case
-from gradharness.model.subject import Linearization, Primals
+from gradharness.model.subject import Linearization, Primals, Tensors
 from gradharness.model.verdict import Discrepancy, Fault, Observation, Verdict
 from gradharness.numerics import tree
 from gradharness.numerics.layout import copied
@@ -38,6 +39,8 @@ class Look:
         case: None if the forward did not get that far.
         observation: None if the case lies outside of the domain.
         reason: Why it does.
+        drawn: The case that the check was given, where it has made ``case`` of it; None where they are the same.
+        given: The kept case that was looked at in place of a drawn one; None for a drawn one.
     """
 
     recipe: Recipe
@@ -45,6 +48,8 @@ class Look:
     case: Case | None = None
     observation: Observation | None = None
     reason: str = ""
+    drawn: Case | None = None
+    given: Given | None = None
 
     @property
     def failed(self) -> bool:
@@ -97,6 +102,16 @@ class Looker:
         """Realises a recipe and examines it. Whatever the subject does, this returns."""
         with watched():  # what one call changes for the whole process is not to spoil the next
             prepared = self._prepared(recipe)
+        return self._look(recipe, prepared)
+
+    def look_at(self, given: Given) -> Look:
+        """Examines a kept case. Whatever the subject does, this returns."""
+        primals = given.primals.at(copied(given.primals.leaves))
+        with watched():
+            prepared = self._prepare(given.recipe, primals, given.cotangents)
+        return replace(self._look(given.recipe, prepared), given=given)
+
+    def _look(self, recipe: Recipe, prepared: Prepared) -> Look:
         primals, case = prepared.primals, prepared.case
         if prepared.raised is not None:
             return Look(recipe, primals, None, prepared.raised)
@@ -106,23 +121,30 @@ class Looker:
         with watched():
             observation = self._examine(case)
         if observation.at is not None:
-            primals, case = observation.at.primals, observation.at
+            return Look(recipe, observation.at.primals, observation.at, observation, drawn=case)
         return Look(recipe, primals, case, observation)
+
+    def case(self, recipe: Recipe) -> Case | None:
+        """The case of a recipe, which no check looks at; None if it lies outside of the domain."""
+        with watched():
+            return self._prepared(recipe).case
 
     def _prepared(self, recipe: Recipe) -> Prepared:
         try:
             known = self.known.get(recipe)
         except TypeError:  # a user's strategy has drawn what cannot be hashed
-            return self._prepare(recipe)
+            return self._prepare(recipe, self._realized(recipe))
         if known is not None:
             return known.fresh()
-        prepared = self._prepare(recipe)
+        prepared = self._prepare(recipe, self._realized(recipe))
         if len(self.known) < _MOST_KNOWN:
             self.known[recipe] = prepared.fresh()
         return prepared
 
-    def _prepare(self, recipe: Recipe) -> Prepared:
-        primals = realize(self.domain, recipe, dtype=self.setting.dtype, device=self.setting.device)
+    def _realized(self, recipe: Recipe) -> Primals:
+        return realize(self.domain, recipe, dtype=self.setting.dtype, device=self.setting.device)
+
+    def _prepare(self, recipe: Recipe, primals: Primals, kept: Tensors = ()) -> Prepared:
         try:
             linearization = self.setting.subject.linearize(primals)
         except ForwardRaised as error:
@@ -131,13 +153,15 @@ class Looker:
             return Prepared(primals, raised=_disconnected(linearization))
         finite = all(bool(y.isfinite().all()) for y in linearization.outputs)
         outside = self._outside(primals, finite=finite) or self._rejected_late(primals)
-        case = None if outside else self._case(recipe, primals, linearization)
+        case = None if outside else self._case(recipe, primals, linearization, kept)
         return Prepared(primals, case, outside, finite)
 
-    def _case(self, recipe: Recipe, primals: Primals, linearization: Linearization) -> Case:
+    def _case(self, recipe: Recipe, primals: Primals, linearization: Linearization, kept: Tensors) -> Case:
         like = linearization.cotangent_like
         fixed = self.setting.subject.fixed_cotangent
         first = tuple(torch.ones_like(y) for y in like) if fixed else cotangents(recipe, like)
+        if not fixed and [(w.shape, w.dtype) for w in kept] == [(y.shape, y.dtype) for y in like]:
+            first = kept
         return Case(
             primals=primals,
             outputs=linearization.outputs,
@@ -147,7 +171,7 @@ class Looker:
             other_cotangents=cotangents(recipe, like, stream=1),
             directions=directions(self.domain, recipe, primals),
             recipe=recipe.to_json(),
-            further=Batches(self.domain, recipe, self.setting.dtype, self.setting.device),
+            further=Batches(self.domain, recipe, self.setting.dtype, self.setting.device, {(0, 0): primals}),
         )
 
     def _examine(self, case: Case) -> Observation:

@@ -63,7 +63,7 @@ class Metered:
 
     def outputs(self, primals: Primals) -> Tensors:
         """The subject's own."""
-        copies = _copied(primals)
+        copies = copied_point(primals)
         with self.meter:
             self._seed()
             return self.subject.outputs(copies)
@@ -74,7 +74,7 @@ class Metered:
 
     def counted(self, linearize: Callable[[Primals], Linearization], primals: Primals) -> Linearization:
         """Calls this and its pullback on copies, and counts both."""
-        copies = _copied(primals)
+        copies = copied_point(primals)
         with self.meter:
             self._seed()
             linearization = linearize(copies)
@@ -94,14 +94,14 @@ class Metered:
 
     def session(self, primals: Primals) -> Session | None:
         """The subject's own, whose calls are counted as well."""
-        copies = _copied(primals)
+        copies = copied_point(primals)
         with self.meter:
             session = self.subject.session(copies)
         return None if session is None else _MeteredSession(session, self)
 
     def raw_returns(self, primals: Primals, cotangents: Sequence[torch.Tensor]) -> tuple[RawReturn, ...]:
         """The subject's own, with what it has written into."""
-        copies, weights = _copied(primals), copied(cotangents)
+        copies, weights = copied_point(primals), copied(cotangents)
         with self.meter:
             self._seed()
             returns = self.subject.raw_returns(copies, weights)
@@ -135,7 +135,7 @@ class _MeteredSession:
         return self.owner.counted(self.session.linearize, primals)
 
     def lists_calls(self, primals: Primals) -> bool:
-        copies = _copied(primals)
+        copies = copied_point(primals)
         with self.owner.meter:
             return self.session.lists_calls(copies)
 
@@ -144,7 +144,7 @@ class _MeteredSession:
             return self.session.clear()
 
 
-def _copied(primals: Primals) -> Primals:
+def copied_point(primals: Primals) -> Primals:
     """The point with copies of all tensors, those without gradient among them."""
     everything = Primals(primals.names, primals.values, tree.tensor_paths(primals.values))
     return Primals(primals.names, everything.arguments(copied(everything.leaves)), primals.active)

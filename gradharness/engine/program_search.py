@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from gradharness.engine.program_script import script
 from gradharness.errors import OperandsRefused, OracleUnavailable, UsageError
 from gradharness.inputs.programs import DEFAULT, Knobs, draw_program, traced
 from gradharness.inputs.seeds import program_seed
@@ -35,6 +36,8 @@ class ProgramFinding:
         line: The node's line in ``source``.
         disagreement: What differs in the leaves' gradients.
         source: The program as plain PyTorch source, with its gradients.
+        reproducer: A script that exits with 1 while the VJP is wrong, and needs torch and the VJP's file; empty for
+            an op of the catalogue's own, and where the VJP is in no file.
     """
 
     program: Program
@@ -44,6 +47,7 @@ class ProgramFinding:
     line: str
     disagreement: Disagreement
     source: str
+    reproducer: str = ""
 
     @property
     def title(self) -> str:
@@ -56,7 +60,8 @@ class ProgramFinding:
         worst = worst_element(self.disagreement)
         place = f"guilty: node {self.guilty.node}, {self.line}"
         lines = [self.title, place, *([worst] if worst else [])]
-        return "\n".join([*lines, f"replay: {self.program.literal()!r}", self.source])
+        alone = [f"The VJP alone, as a script:\n\n{self.reproducer}"] if self.reproducer else []
+        return "\n".join([*lines, f"replay: {self.program.literal()!r}", self.source, *alone])
 
 
 def worst_element(found: Disagreement) -> str:
@@ -183,20 +188,21 @@ def shrunk(seen: Seen, ops: Catalogue, *, after: int = 1) -> ProgramFinding:
     original = seen.trace.program
     start = next((p for c in _alone(seen.trace, seen.guilty) if (p := attempt(c)) is not None), original)
     last = see(shrink(start, attempt), ops)
-    return finding(last, original=original, after=after)
+    return finding(last, ops, original=original, after=after)
 
 
-def finding(seen: Seen, *, original: Program | None = None, after: int = 1) -> ProgramFinding:
+def finding(seen: Seen, ops: Catalogue, *, original: Program | None = None, after: int = 1) -> ProgramFinding:
     """The finding of a program as it is, without making it smaller.
 
     Args:
         seen: Has somebody to blame.
+        ops: The catalogue that it was seen with.
         original: As it was drawn, if it was another one.
         after: Number of programs that were looked at, this one included.
     """
     assert seen.found is not None
     assert seen.guilty is not None
-    return ProgramFinding(
+    found = ProgramFinding(
         program=seen.trace.program,
         original=seen.trace.program if original is None else original,
         after=after,
@@ -205,6 +211,9 @@ def finding(seen: Seen, *, original: Program | None = None, after: int = 1) -> P
         disagreement=seen.found,
         source=source(seen.trace, seen.cotangents),
     )
+    trusted = seen.guilty.op not in ops.suspects
+    alone = script(seen.trace, seen.cotangents, seen.guilty, trusted=trusted, title=found.title)
+    return replace(found, reproducer=alone)
 
 
 def blamed(guilty: Guilty) -> tuple[str, Wrong]:

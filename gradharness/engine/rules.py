@@ -36,6 +36,11 @@ class VjpRule:
     # Tells the command line what this is without an import.
     __gradharness_rule__ = True
 
+    @property
+    def __wrapped__(self) -> Vjp:
+        """The VJP itself."""
+        return self.op.vjp
+
     def __call__(self, *arguments: Any) -> Any:
         """What the VJP returns."""
         return self.op.vjp(*arguments)
@@ -69,7 +74,7 @@ class VjpRule:
             UsageError: If this is no program, or names an op that there is not.
         """
         seen = see(Program.from_literal(literal), self.ops)
-        return None if seen.guilty is None else finding(seen)
+        return None if seen.guilty is None else finding(seen, self.ops)
 
 
 def vjp_of(

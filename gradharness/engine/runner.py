@@ -14,9 +14,21 @@ from gradharness.checks import find_check, module
 from gradharness.checks.base import Setting
 from gradharness.checks.module_building import not_built
 from gradharness.checks.surroundings import watched
-from gradharness.engine.events import CheckFinished, CheckStarted, Emit, ExampleExamined, RunFinished, RunStarted
+from gradharness.engine.events import (
+    CheckFinished,
+    CheckStarted,
+    Emit,
+    ExampleExamined,
+    RunFinished,
+    RunStarted,
+    WitnessReplayed,
+)
+from gradharness.engine.exhibits import exhibits
+from gradharness.engine.known import NOTHING, Given, Known
 from gradharness.engine.looking import Looker, Prepared
+from gradharness.engine.measuring import MEASURED, Costs, costs_of, processor
 from gradharness.engine.metering import Meter, Metered
+from gradharness.engine.outcomes import outcomes, ready
 from gradharness.engine.plan import DTYPES, Item
 from gradharness.engine.question import Question
 from gradharness.engine.search import Failure, Search, Tally
@@ -26,19 +38,32 @@ from gradharness.errors import BuildRaised, GradharnessError, SubjectError, Usag
 from gradharness.inputs.domain import Domain, Origin
 from gradharness.inputs.plain import trial_recipes
 from gradharness.inputs.recipe import Recipe, realize
-from gradharness.model.subject import Primals, Subject
+from gradharness.model.exhibit import Exhibit
+from gradharness.model.subject import Primals, Subject, Tensors
 from gradharness.model.verdict import CheckResult, Finding, Report, Verdict
 
+_RANDOM_CALLS = 8
 _VACUOUS = "every case was vacuous: {}"
 _NO_CASE = "no drawn case was accepted: {}"
 _MOSTLY = "{} of {} cases could not be decided: {}"
 
 
-def run(question: Question, items: Sequence[Item], settings: RunSettings, emit: Emit) -> Report:
-    """Runs all items, one after the other; the user's global random state is as before afterwards."""
+def run(question: Question, items: Sequence[Item], settings: RunSettings, emit: Emit, known: Known = NOTHING) -> Report:
+    """Runs all items, one after the other; the user's global random state is as before afterwards.
+
+    Args:
+        question: What is asked of the subject.
+        items: Which checks, where.
+        settings: How much it may cost.
+        emit: Gets the events.
+        known: What failed before: it is looked at first.
+    """
     started = time.monotonic()
     deadline = started + settings.time_limit if settings.time_limit is not None else float("inf")
-    emit(RunStarted(question.subject.name, tuple(items), question.domain.describe(), settings.seed))
+    domain = question.domain.describe()
+    emit(
+        RunStarted(question.subject.name, tuple(items), domain, settings.seed, settings.profile, strict=settings.strict)
+    )
     results = []
     benches = _Benches(question, settings)
     with random_state_kept():
@@ -46,13 +71,13 @@ def run(question: Question, items: Sequence[Item], settings: RunSettings, emit: 
             emit(CheckStarted(item))
             # What is left is shared evenly, so that the first checks leave something to the last.
             share = (deadline - time.monotonic()) / (len(items) - number)
-            result = _Run(question, benches, item, settings, time.monotonic() + share, emit).result()
+            result = _Run(question, benches, item, settings, time.monotonic() + share, emit, known).result()
             results.append(result)
             emit(CheckFinished(item, result))
     report = Report(
         subject=question.subject.name,
         results=tuple(results),
-        domain=question.domain.describe(),
+        domain=domain,
         notes=question.notes,
         seed=settings.seed,
         profile=settings.profile,
@@ -84,6 +109,7 @@ def environment() -> tuple[tuple[str, str], ...]:
         ("python", platform.python_version()),
         ("threads", str(torch.get_num_threads())),
         ("machine", platform.machine()),
+        ("processor", processor()),
     ]
     if torch.cuda.is_available():
         pairs.append(("cuda", torch.cuda.get_device_name()))
@@ -151,10 +177,11 @@ class _Run:
     settings: RunSettings
     deadline: float
     emit: Emit
+    known: Known
 
     def result(self) -> CheckResult:
         started = time.monotonic()
-        reason = _device_reason(self.item.device)
+        reason = device_reason(self.item.device)
         if reason:
             return self._skipped(reason)
         if self.question.broken is not None:
@@ -173,28 +200,54 @@ class _Run:
                 broadcast=self.question.broadcasts,
                 deadline=self.deadline,
                 progress=lambda n: self.emit(ExampleExamined(self.item, n, self._budget())),
+                known=self._cases(bench),
+                alone=self.known.alone,
             )
             failure = search.run()
+            shown = () if failure is None else exhibits(search.looker, search.first or failure, failure)
         except GradharnessError:
             raise
         except Exception as error:  # our own bug: say so, and let the other checks go on
             reason = f"internal error of gradharness, please report it: {type(error).__name__}: {error}"
             return self._empty(Verdict.UNDECIDED, reason)
-        result = self._conclude(search.tally, failure, bench)
+        result = self._conclude(search.tally, failure, bench, shown)
+        for one in outcomes(search.replayed, result, self.settings, bench.setting):
+            self.emit(WitnessReplayed(self.item, one))
+        inside, calls = bench.meter.seconds - inside, bench.meter.calls - calls
+        wanted = result.verdict is Verdict.PASS and self.item.check in MEASURED
+        costs = self._costs(bench) if wanted else Costs()
         return replace(
             result,
+            saved_bytes=costs.saved_bytes,
+            cost_ratio=costs.cost_ratio,
             seconds=time.monotonic() - started,
-            inside=bench.meter.seconds - inside,
-            calls=bench.meter.calls - calls,
+            inside=inside,
+            calls=calls,
         )
+
+    def _cases(self, bench: _Bench) -> list[Given]:
+        """What of this item failed before, as far as it can be looked at."""
+        cases, refused = ready(self.known, self.item, self.question.domain, bench.setting)
+        for one in refused:
+            self.emit(WitnessReplayed(self.item, one))
+        return cases
+
+    def _costs(self, bench: _Bench) -> Costs:
+        """What the subject costs at a plain case."""
+        question, setting = self.question, bench.setting
+        own = question.subject.own_forward() if setting.own is not None else None
+        primals = _first_accepted(setting.subject, question.domain, setting.dtype, setting.device)
+        return costs_of(self.item.check, question.subject, question.reference or own, primals)
 
     def _budget(self) -> int:
         return max(1, round(self.settings.budget.examples * find_check(self.item.check).weight))
 
-    def _conclude(self, tally: Tally, failure: Failure | None, bench: _Bench) -> CheckResult:
+    def _conclude(
+        self, tally: Tally, failure: Failure | None, bench: _Bench, shown: tuple[Exhibit, ...]
+    ) -> CheckResult:
         found: list[Finding] = []
         if failure is not None:
-            found.append(finding(self.item, failure))
+            found.append(replace(finding(self.item, failure), exhibits=shown))
         found += [warning(self.item, look, w) for look, w in tally.warnings.values()]
         verdict, reason = _verdict(tally)
         if find_check(self.item.check).optional and tally.examined and tally.vacuous == tally.examined:
@@ -208,6 +261,7 @@ class _Run:
             verdict=verdict,
             findings=tuple(found),
             resolution=tally.resolution if verdict is Verdict.PASS else None,
+            error=tally.error if verdict is Verdict.PASS else None,
             examples=tally.examined,
             discarded=tally.discarded,
             undecided=tally.undecided,
@@ -243,7 +297,8 @@ def _verdict(tally: Tally) -> tuple[Verdict, str]:
     return Verdict.UNDECIDED, _NO_CASE.format(tally.main_reason)
 
 
-def _device_reason(device: str) -> str:
+def device_reason(device: str) -> str:
+    """Why nothing runs on a device; empty where it does."""
     if not device.startswith("cuda"):
         return ""
     if not torch.cuda.is_available():
@@ -269,11 +324,23 @@ def _first_accepted(subject: Subject, domain: Domain, dtype: torch.dtype, device
 
 
 def _is_random(subject: Subject, primals: Primals) -> bool:
-    """Whether two calls differ in any bit; dropout does, and gets one seed from then on."""
+    """Whether two calls differ in any bit; dropout does, and gets one seed from then on.
+
+    Of few elements two calls may drop the same ones, so one that draws is called a few times; from one seed, so that
+    the answer is the same in every run.
+    """
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
     try:
-        first, second = subject.outputs(primals), subject.outputs(primals)
+        first = subject.outputs(primals)
+        quiet = torch.equal(state, torch.get_rng_state()) and not any(x.is_cuda for x in primals.leaves)
+        calls = 1 if quiet else _RANDOM_CALLS
+        return any(_differ(first, subject.outputs(primals)) for _ in range(calls))
     except (SubjectError, UsageError):
         return False
+
+
+def _differ(first: Tensors, second: Tensors) -> bool:
     return any(a.shape != b.shape or not torch.equal(_bits(a), _bits(b)) for a, b in zip(first, second, strict=True))
 
 

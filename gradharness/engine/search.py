@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, Phase, Verbosity
 from hypothesis.errors import Flaky
 
 from gradharness.diagnosis import Evidence, Explanation, Sample, diagnose, right_samples
+from gradharness.engine.known import Given
 from gradharness.engine.looking import Look, Looker
 from gradharness.engine.neighbours import companions_of, simpler, size_of
 from gradharness.engine.settings import Profile
@@ -20,12 +21,13 @@ from gradharness.inputs.recipe import Recipe, example_recipe
 from gradharness.inputs.sampling import sample
 from gradharness.inputs.specs import StrategySpec
 from gradharness.inputs.strategies import recipes
-from gradharness.model.verdict import Discrepancy, Verdict
+from gradharness.model.verdict import Discrepancy, Fault, Verdict
 
 # A smaller witness has to be wrong by this much of the first one's excess, or by this many tolerances: shrinking would
 # otherwise slide along the error down to the threshold.
 _KEPT_EXCESS = 10.0
 _COMPANIONS = 6
+_EXPLAINED = 3  # discrepancies of one case that are looked at for one that can be explained
 _VALUES_SHARE = 0.5  # of the shrinks, for the values of users' own strategies
 
 
@@ -52,6 +54,7 @@ class Tally:
     vacuous: int = 0
     discarded: int = 0
     resolution: float | None = None
+    error: float | None = None
     reasons: dict[str, int] = field(default_factory=dict)
     warnings: dict[tuple[str, str], tuple[Look, Discrepancy]] = field(default_factory=dict)
     passing: list[Look] = field(default_factory=list)
@@ -73,6 +76,8 @@ class Tally:
                 self.passing.append(look)
             if observation.resolution is not None:
                 self.resolution = max(self.resolution or 0.0, observation.resolution)
+            if observation.error is not None:
+                self.error = max(self.error or 0.0, observation.error)
         elif observation.verdict is Verdict.UNDECIDED:
             self.undecided += 1
             self._reason(observation.reason)
@@ -100,6 +105,9 @@ class Search:
         broadcast: Whether axes may be drawn of size one where neither spec nor example says so.
         deadline: Wall clock (``time.monotonic``) after which nothing new is drawn.
         progress: Called with the number of examined cases.
+        known: Cases that failed before: they are looked at first.
+        alone: Whether nothing else is looked at.
+        replayed: What was seen of ``known``, as far as there was time.
     """
 
     looker: Looker
@@ -108,7 +116,10 @@ class Search:
     broadcast: bool
     deadline: float
     progress: Callable[[int], None]
+    known: Sequence[Given] = ()
+    alone: bool = False
     tally: Tally = field(default_factory=Tally)
+    replayed: list[Look] = field(default_factory=list)
     _failure: Failure | None = None
     _best: Failure | None = None
     _shrinks: int = 0
@@ -120,14 +131,22 @@ class Search:
         self._reserve = round(_VALUES_SHARE * self.budget.shrinks) if own else 0
 
     @property
+    def first(self) -> Failure | None:
+        """The failure that was explained, before anything was made smaller; None if there is none."""
+        return self._failure
+
+    @property
     def examples(self) -> int:
         """Cases to be drawn."""
         return max(1, round(self.budget.examples * self.looker.check.weight))
 
     def run(self) -> Failure | None:
-        """The user's own example first, then drawn recipes; the smallest failure, or None."""
+        """What failed before, the user's own example, then drawn recipes; the smallest failure, or None."""
+        self._look_again()
+        if self.alone or self._is_the_same():
+            return self._best
         example = example_recipe(self.looker.domain, seed=self.seed)
-        if example is not None:
+        if example is not None and self._failure is None:
             self._consider(example)
         for recipe in self._recipes():
             if self._failure is None:
@@ -137,6 +156,25 @@ class Search:
             self._reserve = 0
             self._simplify_values()
         return self._best
+
+    def _look_again(self) -> None:
+        """Looks at what failed before; the first that still does is the failure."""
+        for given in self.known:
+            if self._failure is None and self._exhausted():
+                return
+            look = self.looker.look_at(given)
+            self.replayed.append(look)
+            self.tally.add(look)
+            self.progress(self.tally.examined)
+            if look.failed and self._failure is None:
+                self._first(look)
+
+    def _is_the_same(self) -> bool:
+        """Whether the failure is one that was kept, as it was kept: somebody has made it small already."""
+        best = self._best
+        if best is None or best.look.given is None:
+            return False
+        return best.look.given.kept.entry.fault == best.explanation.fault.value
 
     def _recipes(self) -> Iterator[Recipe]:
         """One plain case, so that a check never rests on unusual values alone; then what is drawn."""
@@ -188,13 +226,28 @@ class Search:
     def _first(self, look: Look) -> bool:
         assert look.observation is not None
         companions = [self.looker.look(r) for r in companions_of(look, self.looker.domain, self.seed)]
-        look = _clearest(look, companions)
-        assert look.observation is not None
-        found = look.observation.discrepancies[0]
-        explanation = self._explain(look, found, companions)
-        self._failure = self._best = Failure(look, found, explanation)
+        if look.given is None:
+            self._failure = self._failure_of(_clearest(look, companions), companions)
+        else:
+            self._failure = self._failure_again(look, companions)
+        self._best = self._failure
         self._shrink_deadline = time.monotonic() + self.budget.shrink_seconds
         return True
+
+    def _failure_of(self, clear: Look, companions: Sequence[Look]) -> Failure:
+        assert clear.observation is not None
+        found, explanation = self._explained(clear, clear.observation.discrepancies, companions)
+        return Failure(clear, found, explanation)
+
+    def _failure_again(self, look: Look, companions: Sequence[Look]) -> Failure:
+        """A kept case stays the failure; what is wrong there, a more general case tells, as it did the first time."""
+        told = self._failure_of(_most_general(look, companions), companions)
+        assert look.observation is not None
+        for found in look.observation.discrepancies:
+            same = found.label == told.found.label and found.fault is told.found.fault
+            if same and (look.case is None or told.explanation.holds(Sample(look.case, found))):
+                return Failure(look, found, _reworded(told.explanation, look, found))
+        return self._failure_of(look, companions)
 
     def _smaller(self, look: Look, first: Failure) -> bool:
         """Whether a failing look shows the same fault as plainly; if so it may become the witness."""
@@ -209,6 +262,19 @@ class Search:
                     self._best = Failure(look, found, _reworded(first.explanation, look, found))
                 return True
         return False
+
+    def _explained(
+        self, look: Look, discrepancies: Sequence[Discrepancy], companions: Sequence[Look]
+    ) -> tuple[Discrepancy, Explanation]:
+        """The worst discrepancy, or the first after it that can be explained, where the worst cannot."""
+        unknown: tuple[Discrepancy, Explanation] | None = None
+        for found in discrepancies[:_EXPLAINED]:
+            explanation = self._explain(look, found, companions)
+            if explanation.fault is not Fault.UNKNOWN:
+                return found, explanation
+            unknown = unknown or (found, explanation)
+        assert unknown is not None
+        return unknown
 
     def _explain(self, look: Look, found: Discrepancy, companions: Sequence[Look]) -> Explanation:
         if look.case is None:
@@ -255,6 +321,18 @@ def _clearest(look: Look, companions: Sequence[Look]) -> Look:
 def _tells(found: Discrepancy) -> bool:
     """Whether it tells of elements, and not of a direction only."""
     return found.expected is not None or found.got is not None
+
+
+def _most_general(look: Look, companions: Sequence[Look]) -> Look:
+    """Of those that fail as this one does, the largest: in few simple numbers, much is equal by chance."""
+    assert look.observation is not None
+    wanted = look.observation.discrepancies[0]
+    alike = [look]
+    for one in companions:
+        seen = one.observation.discrepancies[:1] if one.failed and one.observation is not None else ()
+        if any(d.label == wanted.label and d.fault is wanted.fault and (d.fault or _tells(d)) for d in seen):
+            alike.append(one)
+    return max(alike, key=lambda one: sum(x.numel() for x in one.primals.leaves))
 
 
 def _reworded(explanation: Explanation, look: Look, found: Discrepancy) -> Explanation:

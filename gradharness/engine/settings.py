@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from gradharness.errors import UnknownNameError, UsageError
@@ -25,11 +27,26 @@ class Profile:
     shrink_seconds: float
 
 
-PROFILES = {
-    "dev": Profile(examples=25, shrinks=150, shrink_seconds=20.0),
-    "ci": Profile(examples=60, shrinks=300, shrink_seconds=60.0),
-    "deep": Profile(examples=1000, shrinks=1000, shrink_seconds=300.0),
-}
+BUILT_IN: Mapping[str, Profile] = MappingProxyType(
+    {
+        "dev": Profile(examples=25, shrinks=150, shrink_seconds=20.0),
+        "ci": Profile(examples=60, shrinks=300, shrink_seconds=60.0),
+        "deep": Profile(examples=1000, shrinks=1000, shrink_seconds=300.0),
+    }
+)
+PROFILES: dict[str, Profile] = dict(BUILT_IN)
+
+
+def use_profiles(own: Mapping[str, Profile]) -> None:
+    """Makes a project's own and changed profiles known in this process, beside the built-in ones and no others."""
+    PROFILES.clear()
+    PROFILES.update(BUILT_IN, **own)
+
+
+def insist_on_profile(name: str | None) -> None:
+    """Raises ``UnknownNameError`` for a name that no profile has. None is fine."""
+    if name is not None and name not in PROFILES:
+        raise UnknownNameError("profile", name, PROFILES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +66,7 @@ class RunSettings:
     time_limit: float | None = None
 
     def __post_init__(self) -> None:
-        if self.profile not in PROFILES:
-            raise UnknownNameError("profile", self.profile, PROFILES)
+        insist_on_profile(self.profile)
         limit = self.time_limit
         if limit is not None and not (limit > 0 and math.isfinite(limit)):
             raise UsageError(f"time_limit={limit!r}: give a positive number of seconds, or None for no limit")

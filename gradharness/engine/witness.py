@@ -7,6 +7,7 @@ import torch
 from gradharness.engine.looking import Look
 from gradharness.engine.plan import Item
 from gradharness.engine.search import Failure
+from gradharness.model.case import Case
 from gradharness.model.verdict import Discrepancy, Fault, Finding, Severity, Witness
 
 
@@ -17,7 +18,7 @@ def finding(item: Item, failure: Failure) -> Finding:
         fault=failure.explanation.fault,
         severity=Severity.ERROR,
         message=failure.explanation.message,
-        evidence=failure.explanation.details + _evidence(failure.found),
+        evidence=(*failure.explanation.details, *_evidence(failure.found), *_changed(failure)),
         witness=witness(failure.look, failure.found),
     )
 
@@ -45,6 +46,14 @@ def _evidence(found: Discrepancy) -> tuple[str, ...]:
     return tuple(lines)
 
 
+def _changed(failure: Failure) -> tuple[str, ...]:
+    """What is not as it was when a case was kept."""
+    given = failure.look.given
+    if given is None or given.kept.entry.fault == failure.explanation.fault.value:
+        return ()
+    return (f"it was kept as: {given.kept.entry.fault}",)
+
+
 def witness(look: Look, found: Discrepancy) -> Witness:
     """The failing case with its values, and the worst element of the discrepancy."""
     place, expected, got, bound = worst(found)
@@ -59,10 +68,17 @@ def witness(look: Look, found: Discrepancy) -> Witness:
         got=got,
         bound=bound,
         active=primals.labels,
+        outputs=_outputs(look.case),
         whole=found.expected,
         whole_bound=found.bound,
         steps=found.steps,
+        drawn=look.drawn,
+        kept="" if look.given is None else look.given.kept.id,
     )
+
+
+def _outputs(case: Case | None) -> tuple[str, ...]:
+    return () if case is None else tuple(case.output_labels[i] for i in case.differentiable)
 
 
 def worst(

@@ -8,6 +8,7 @@ from enum import Enum, StrEnum
 import torch
 
 from gradharness.model.case import Case
+from gradharness.model.exhibit import Drawing, Exhibit
 from gradharness.numerics import tree
 
 
@@ -42,6 +43,15 @@ class Fault(StrEnum):
     MISSING_CONJUGATE = "missing conjugate"
     WRONG_FOR_COMPLEX = "wrong for complex numbers"
     MISSING_REDUCTION = "missing reduction"
+    EXTRA_REDUCTION = "extra reduction"
+    WRONG_AXIS = "wrong axis"
+    MISSING_TERM = "missing term"
+    EXTRA_TERM = "extra term"
+    MISSING_FACTOR = "missing factor"
+    EXTRA_FACTOR = "extra factor"
+    WRONG_OPERAND = "wrong operand"
+    WRONG_FORMULA = "right for another formula"
+    DUPLICATES = "duplicates not accumulated"
     SWAPPED_GRADIENTS = "other argument's gradient"
     WRONG_REGION = "wrong in a region"
     WRONG_FOR_SHAPE = "wrong for some shapes"
@@ -119,10 +129,12 @@ class Discrepancy:
         detail: The particulars, in words, where they are plain from the measurement itself.
         steps: Lines of Python that show the fault, where a plain backward does not: they stand in the reproducer in
             place of its comparison, and end in ``sys.exit``. They may use ``arguments`` (a dict), ``leaves``,
-            ``cotangents``, ``call_subject(*arguments)``, ``gradients(*arguments, leaves, cotangents)``,
-            ``tensors(outputs)`` and ``start(arguments, leaves)``, which runs forward and returns a function of the
-            cotangents that runs backward; of a manual class it has that object as ``obj``, and a third argument of
-            ``start`` uses it again.
+            ``cotangents``, ``outputs_of(arguments)``, a list of the outputs that have a cotangent, and
+            ``start(arguments, leaves)``, which runs forward and returns a function of the cotangents that runs
+            backward and gives a tensor for each leaf; without autograd that function has the ``outputs``, and of a
+            manual class the object as ``obj``, which a third argument of ``start`` uses again. ``copy`` and
+            ``itertools`` are imported where they are used.
+        drawing: The program in which it shows, where it shows only in one.
     """
 
     label: str
@@ -134,6 +146,7 @@ class Discrepancy:
     fault: Fault | None = None
     detail: str = ""
     steps: tuple[str, ...] = ()
+    drawing: Drawing | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +158,7 @@ class Observation:
         discrepancies: Why it is a FAIL; the worst first.
         warnings: Discrepancies that do not fail by themselves.
         resolution: Smallest relative error that would have been a FAIL here; None if no claim.
+        error: Largest error that was seen, in the units of ``resolution``; None where none was measured.
         reason: Why it is undecided or skipped.
         at: The case where the discrepancies show, where that is not the given one but one made of it: another layout,
             dtype or cotangent.
@@ -154,6 +168,7 @@ class Observation:
     discrepancies: tuple[Discrepancy, ...] = ()
     warnings: tuple[Discrepancy, ...] = ()
     resolution: float | None = None
+    error: float | None = None
     reason: str = ""
     at: Case | None = None
 
@@ -172,9 +187,12 @@ class Witness:
         got: Subject's value there.
         bound: Tolerance there.
         active: Labels of the differentiated tensors, in the order of the gradients.
+        outputs: Labels of the outputs that have a cotangent, in their order.
         whole: Everything that the oracle expects for ``label``; None if it knows only a direction.
         whole_bound: Tolerance per element of ``whole``.
         steps: As in ``Discrepancy``.
+        drawn: The case of the recipe, where the check has made the failing one of it; None where they are the same.
+        kept: Id of the kept witness that this is; empty where it was found in this run.
     """
 
     arguments: tuple[tuple[str, object], ...]
@@ -186,9 +204,12 @@ class Witness:
     got: complex | float | None = None
     bound: float | None = None
     active: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
     whole: torch.Tensor | None = None
     whole_bound: torch.Tensor | float = 0.0
     steps: tuple[str, ...] = ()
+    drawn: Case | None = None
+    kept: str = ""
 
     @property
     def elements(self) -> int:
@@ -209,6 +230,8 @@ class Finding:
         evidence: Further sentences: worst element, share of wrong elements, oracles' values.
         witness: The smallest failing case; None where none can be shown.
         reproducer: Python source that needs only torch and the subject; exits 1 while the fault is there.
+        exhibits: What was measured to show it, of those kinds that apply.
+        replay: Command that looks at the kept witness again; empty where none was kept.
     """
 
     check: str
@@ -218,6 +241,8 @@ class Finding:
     evidence: tuple[str, ...] = ()
     witness: Witness | None = None
     reproducer: str = ""
+    exhibits: tuple[Exhibit, ...] = ()
+    replay: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,6 +256,11 @@ class CheckResult:
         verdict: PASS, FAIL, UNDECIDED or SKIPPED.
         findings: Empty unless something is wrong (or worth a warning).
         resolution: Smallest relative error that this check would have flagged; None if no claim.
+        error: Largest error that it saw in a case that passed, in the units of ``resolution``: relative to the root
+            mean square of what it is held against. None where it measures none.
+        saved_bytes: What one forward keeps for its backward; measured with the check ``leak``, else None.
+        cost_ratio: Time of forward and backward over that of the same derivative by autograd, of the reference or of
+            the own forward; measured with the check ``vjp``, else None.
         examples: Cases that were examined.
         discarded: Cases that the forward (or the reference) rejected.
         undecided: Examined cases without a decision.
@@ -246,6 +276,9 @@ class CheckResult:
     verdict: Verdict
     findings: tuple[Finding, ...] = ()
     resolution: float | None = None
+    error: float | None = None
+    saved_bytes: int | None = None
+    cost_ratio: float | None = None
     examples: int = 0
     discarded: int = 0
     undecided: int = 0

@@ -58,6 +58,20 @@ class FiniteDifference:
             found = self._slopes(point, line, tangent, weights)
             return self._projected(point, found, weights)
 
+    def quotients(self, case: Case, tangent: Tensors, steps: Sequence[float]) -> tuple[tuple[float, float], ...]:
+        """⟨cotangents, (y(x + h·tangent) - y(x - h·tangent)) / 2h⟩ for every step h, each with its round-off bound.
+
+        Both are NaN where the forward raises.
+
+        Raises:
+            OracleUnavailable: As ``slope``, at the point itself.
+        """
+        with torch.no_grad():
+            point, weights = self._look(case, None)
+            line = point.line(self.subject, tangent)
+            noise = point.precision.noise_factor * _scale(weights, point.noise(self.subject), weights != 0)
+            return tuple((_quotient(line, point.y0, weights, h), noise / h) for h in steps)
+
     def is_flat(self, case: Case, tangent: Tensors) -> bool:
         """Whether no output moves at all within a small part of a standard deviation, to either side.
 
@@ -271,6 +285,14 @@ def _flat(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
 
 def _real(tensor: torch.Tensor) -> torch.Tensor:
     return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+
+
+def _quotient(line: Line, y0: torch.Tensor, weights: torch.Tensor, h: float) -> float:
+    try:
+        above = line(h) - y0  # first, since a function may hand out the same buffer from call to call
+        return float((weights * (above - (line(-h) - y0))).sum()) / (2 * h)
+    except OracleUnavailable:
+        return math.nan
 
 
 def _beside(x: torch.Tensor, pattern: int, eps: float) -> torch.Tensor:

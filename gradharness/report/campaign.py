@@ -49,7 +49,7 @@ def line_of(progress: Progress, findings: int, *, ops: int, speed: float | None 
         ops: How many ops there are.
         speed: Programs a second; None where nothing was measured.
     """
-    programs = f"{progress.programs:,} programs" if progress.programs != 1 else "1 program"
+    programs = _programs(progress.programs)
     parts = [programs + ("" if speed is None else f" ({speed:.0f}/s)"), f"{len(progress.ops)} of {ops} ops"]
     if progress.tests:
         parts.append(f"{show.count(progress.tests, 'check')} of tests")
@@ -133,7 +133,7 @@ class CampaignReporter:
             self.finding(finding, options=options)
         programs, took = self._last.programs - self._first.programs, show.seconds(time.monotonic() - self._began)
         in_all = [line_of(self._last, len(findings), ops=self._ops), *([f"{gone} gone"] if gone else [])]
-        parts = [f"in {took}: {programs:,} programs ({self._speed():.0f}/s)", f"in all: {', '.join(in_all)}"]
+        parts = [f"in {took}: {_programs(programs)} ({self._speed():.0f}/s)", f"in all: {', '.join(in_all)}"]
         self._print("\n" + "; ".join([*parts, f"seed {seed}, next round {self._last.rounds}"]), _QUIET)
 
     def _started(self, event: CampaignStarted) -> None:
@@ -180,3 +180,7 @@ class CampaignReporter:
     def _print(self, content: str, style: str = "") -> None:
         # Literals and commands are longer than a terminal is wide: it wraps them, so that they can be copied.
         self._out.print(Text(content, style=style), soft_wrap=True)
+
+
+def _programs(count: int) -> str:
+    return f"{count:,} program{'' if count == 1 else 's'}"

@@ -6,7 +6,6 @@ This module imports msgspec, so import it only where a record is read or written
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ import msgspec
 from gradharness.errors import UsageError
 from gradharness.model.verdict import CheckResult, Fault, Finding, Report, Severity, Verdict, Witness
 from gradharness.report import codec
+from gradharness.report.exhibit_record import decoded, encoded
+from gradharness.report.files import write_whole
 from gradharness.report.schema import (
     SCHEMA_VERSION,
     FindingRecord,
@@ -63,7 +64,7 @@ def write(data: object, path: str | os.PathLike[str]) -> None:
     text = msgspec.json.format(msgspec.json.encode(data), indent=1)
     target = Path(path)
     try:
-        _replace(target, text + b"\n")
+        write_whole(target, text + b"\n")
     except OSError as error:
         raise UsageError(f"cannot write {target}: {error.strerror}; give a path in a folder that exists") from error
 
@@ -85,18 +86,6 @@ def load(path: str | os.PathLike[str]) -> tuple[Report, ...]:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not JSON ({error}); write it again with --json") from error
     return _reports(data, str(path))
-
-
-def _replace(target: Path, content: bytes) -> None:
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(name, 0o644)
-        os.replace(name, target)
-    except BaseException:
-        os.unlink(name)
-        raise
 
 
 def _reports(data: object, source: str) -> tuple[Report, ...]:
@@ -144,6 +133,9 @@ def _result(result: CheckResult) -> ResultRecord:
         verdict=result.verdict.name.lower(),
         findings=[_finding(f) for f in result.findings],
         resolution=_optional(result.resolution),
+        error=_optional(result.error),
+        saved_bytes=result.saved_bytes,
+        cost_ratio=_optional(result.cost_ratio),
         examples=result.examples,
         discarded=result.discarded,
         undecided=result.undecided,
@@ -163,6 +155,7 @@ def _finding(finding: Finding) -> FindingRecord:
         evidence=list(finding.evidence),
         witness=None if finding.witness is None else _witness(finding.witness),
         reproducer=finding.reproducer,
+        exhibits=[encoded(exhibit) for exhibit in finding.exhibits],
     )
 
 
@@ -177,6 +170,7 @@ def _witness(witness: Witness) -> WitnessRecord:
         got=codec.encode(witness.got),
         bound=_optional(witness.bound),
         active=list(witness.active),
+        outputs=list(witness.outputs),
         whole=codec.encode(witness.whole),
         whole_bound=codec.encode(witness.whole_bound),
         steps=list(witness.steps),
@@ -211,6 +205,9 @@ def _unresult(record: ResultRecord) -> CheckResult:
         verdict=Verdict[record.verdict.upper()],
         findings=tuple(_unfinding(f) for f in record.findings),
         resolution=_unoptional(record.resolution),
+        error=_unoptional(record.error),
+        saved_bytes=record.saved_bytes,
+        cost_ratio=_unoptional(record.cost_ratio),
         examples=record.examples,
         discarded=record.discarded,
         undecided=record.undecided,
@@ -230,6 +227,7 @@ def _unfinding(record: FindingRecord) -> Finding:
         evidence=tuple(record.evidence),
         witness=None if record.witness is None else _unwitness(record.witness),
         reproducer=record.reproducer,
+        exhibits=tuple(decoded(exhibit) for exhibit in record.exhibits),
     )
 
 
@@ -244,6 +242,7 @@ def _unwitness(record: WitnessRecord) -> Witness:
         got=codec.decode(record.got),
         bound=_unoptional(record.bound),
         active=tuple(record.active),
+        outputs=tuple(record.outputs),
         whole=codec.decode(record.whole),
         whole_bound=codec.decode(record.whole_bound),
         steps=tuple(record.steps),

@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from gradharness.report.exhibit_record import ExhibitRecord
+
 SCHEMA_VERSION = 1
 
 
@@ -24,6 +26,7 @@ class WitnessRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     got: Any = None
     bound: float | str | None = None
     active: list[str] = []
+    outputs: list[str] = []
     whole: Any = None
     whole_bound: Any = 0.0
     steps: list[str] = []
@@ -39,6 +42,7 @@ class FindingRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     evidence: list[str] = []
     witness: WitnessRecord | None = None
     reproducer: str = ""
+    exhibits: list[ExhibitRecord] = []
 
 
 class ResultRecord(msgspec.Struct, kw_only=True):
@@ -57,6 +61,9 @@ class ResultRecord(msgspec.Struct, kw_only=True):
     inside: float | str
     calls: int
     reason: str
+    error: float | str | None = None
+    saved_bytes: int | None = None
+    cost_ratio: float | str | None = None
 
 
 class ReportRecord(msgspec.Struct, kw_only=True):

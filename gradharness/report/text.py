@@ -21,22 +21,25 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from gradharness.model.exhibit import OracleValue
 from gradharness.model.verdict import CheckResult, Fault, Finding, Report, Severity, Verdict, Witness
 from gradharness.report import show
 
 WIDTH = 80
+_ORACLE_DIGITS = 10
 
 
-def render(report: Report, *, target: str = "", width: int = WIDTH) -> str:
+def render(report: Report, *, target: str = "", width: int = WIDTH, full: bool = False) -> str:
     """The whole report.
 
     Args:
         report: What to print.
         target: What ``gradharness check`` takes to run the subject again, such as ``test_ops.py::test_linear``.
         width: Prose is wrapped here; commands are not.
+        full: As for ``finding_text``.
     """
     blocks = ["\n".join([headline(report), *_lines(about(report), width), *outcomes(report, width)])]
-    blocks += [finding_text(report, seen, target=target, width=width) for seen in worst_last(report)]
+    blocks += [finding_text(report, seen, target=target, width=width, full=full) for seen in worst_last(report)]
     return "\n\n".join([*blocks, summary(report)])
 
 
@@ -77,6 +80,14 @@ def outcome(result: CheckResult) -> str:
     )
 
 
+def levels(result: CheckResult) -> str:
+    """What was measured beside the verdict; empty where nothing was."""
+    parts = [] if result.error is None else [f"largest relative error {show.size(result.error)}"]
+    parts += [] if result.saved_bytes is None else [show.count(result.saved_bytes, "byte") + " saved for backward"]
+    parts += [] if result.cost_ratio is None else [f"{show.size(result.cost_ratio)} × the time of plain autograd"]
+    return " · ".join(parts)
+
+
 def resolution(result: CheckResult) -> str:
     """What a pass claims; empty where it claims nothing."""
     if result.verdict is not Verdict.PASS or result.resolution is None:
@@ -110,18 +121,38 @@ def worst_last(report: Report) -> tuple[Seen, ...]:
     return tuple(reversed(errors_first))
 
 
-def finding_text(report: Report, seen: Seen, *, target: str = "", width: int = WIDTH) -> str:
-    """One finding: subject and check, where, the numbers, the sentence, the witness, the command."""
+def counts(seen: Seen) -> bool:
+    """Whether a finding has failed a check: an error does, a warning only where no error did, under ``--strict``."""
+    if seen.finding.severity is Severity.ERROR:
+        return True
+    return any(r.verdict is Verdict.FAIL and all(f.severity is Severity.WARNING for f in r.findings) for r in seen.by)
+
+
+def finding_text(report: Report, seen: Seen, *, target: str = "", width: int = WIDTH, full: bool = False) -> str:
+    """One finding: subject and check, where, the numbers, the sentence, the witness, the command.
+
+    Of a warning that fails nothing the sentence and the command are enough.
+
+    Args:
+        report: To which it belongs.
+        seen: What to print.
+        target: As for ``render``.
+        width: As for ``render``.
+        full: Print all of a warning too, and what every oracle says.
+    """
     finding, first = seen.finding, seen.by[0]
     lines = [f"{report.subject} [{identity(first)}]: {finding.severity.value}, {finding.fault.value}"]
-    if finding.witness is not None:
-        lines += _lines(_numbers(finding.witness), width)
-    also = [f"also found by {', '.join(identity(r) for r in seen.by[1:])}"] if len(seen.by) > 1 else []
-    lines += _lines([finding.message, *finding.evidence, *also], width)
-    if finding.witness is not None:
-        lines += _witness(finding.witness, width)
-    lines.append(f"  replay: {replay(report, first, target)}")
+    if full or counts(seen):
+        lines += _particulars(seen, width, full=full)
+    else:
+        lines += _lines([finding.message], width)
+    lines.append(f"  replay: {command(report, seen, target)}")
     return "\n".join(lines)
+
+
+def command(report: Report, seen: Seen, target: str = "") -> str:
+    """What looks at a finding again: at its kept witness, or where none is kept at the same draws."""
+    return seen.finding.replay or replay(report, seen.by[0], target)
 
 
 def replay(report: Report, result: CheckResult, target: str = "") -> str:
@@ -131,6 +162,16 @@ def replay(report: Report, result: CheckResult, target: str = "") -> str:
     words = ["gradharness", "check", _quoted(target), "--checks", result.check, "--device", result.device]
     words += ["--dtype", result.dtype, "--seed", str(report.seed)]
     return " ".join(words if report.profile == "dev" else [*words, "--profile", report.profile])
+
+
+def properties(report: Report, result: CheckResult) -> list[tuple[str, object]]:
+    """What is said of one check beside its text, by name: for JUnit, where nobody parses a report."""
+    told: list[tuple[str, object]] = [("verdict", result.verdict.name.lower())]
+    told += [("resolution", result.resolution)] if result.resolution is not None else []
+    names = {Severity.ERROR: "fault", Severity.WARNING: "warning"}
+    told += [(names[finding.severity], finding.fault.value) for finding in result.findings]
+    told += [("seed", report.seed), ("profile", report.profile), ("examples", result.examples)]
+    return [(f"gradharness_{name}", value) for name, value in told]
 
 
 def summary(report: Report) -> str:
@@ -154,6 +195,29 @@ def wrap(text: str, width: int, *, first: str = "  ", rest: str = "    ") -> lis
     ) or [first.rstrip()]
 
 
+def _particulars(seen: Seen, width: int, *, full: bool) -> list[str]:
+    """Where, the numbers, the sentences, the witness; what every oracle says, if that is asked for."""
+    finding = seen.finding
+    also = [f"also found by {', '.join(identity(r) for r in seen.by[1:])}"] if len(seen.by) > 1 else []
+    lines = [] if finding.witness is None else _lines(numbers(finding.witness), width)
+    lines += _lines([finding.message, *finding.evidence, *also], width)
+    if full:
+        lines += _oracles(finding)
+    return lines if finding.witness is None else lines + _witness(finding.witness, width)
+
+
+def _oracles(finding: Finding) -> list[str]:
+    """What every oracle says of the worst element, below what the subject says."""
+    values = [exhibit for exhibit in finding.exhibits if isinstance(exhibit, OracleValue)]
+    if not values:
+        return []
+    rows = [(v.oracle, f"{show.number(v.value, _ORACLE_DIGITS)} ± {show.size(v.bound)}") for v in values]
+    if finding.witness is not None and finding.witness.got is not None:
+        rows.insert(0, ("subject", show.number(finding.witness.got, _ORACLE_DIGITS)))
+    column = max(len(name) for name, _ in rows) + 2
+    return ["  oracles there, with their own bounds:", *(f"    {name.ljust(column)}{told}" for name, told in rows)]
+
+
 def _lines(sentences: Iterable[str], width: int) -> list[str]:
     return [line for sentence in sentences for line in wrap(sentence, width)]
 
@@ -172,7 +236,7 @@ def _claim(result: CheckResult) -> list[str]:
     return [result.reason or result.verdict.value]
 
 
-def _numbers(witness: Witness) -> Iterator[str]:
+def numbers(witness: Witness) -> Iterator[str]:
     """Where the worst element is, and the two values there."""
     place = witness.label
     if witness.index:

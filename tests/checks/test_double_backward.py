@@ -8,6 +8,9 @@ from gradharness import check, manual, pair
 from gradharness.checks.double_backward import weights_like
 from gradharness.model.verdict import Fault, Verdict
 from tests.checks.repeating import Square, looked, randn, statuses
+from tests.engine.searching import look, looker
+from tests.faults.planting import function
+from tests.faults.planting import randn as examples
 
 F64 = torch.float64
 
@@ -329,6 +332,34 @@ def test_a_backward_that_raises_is_left_to_others():
 def test_a_refusal_leaves_the_whole_report_a_pass():
     report = check(Once, randn((3, 4)), checks=("vjp", "double_backward"), seed=0)
     assert report.verdict is Verdict.PASS
+
+
+def normal(x, w):
+    return x * (x.square().mean(-1, keepdim=True) + 1e-6).rsqrt() * w
+
+
+def normal_backward(dtype):
+    """Adds up the weight's gradient row by row, in some dtype."""
+
+    def backward(x, w, g):
+        rstd = (x.square().mean(-1, keepdim=True) + 1e-6).rsqrt()
+        dw = torch.zeros_like(w, dtype=dtype)
+        for number in range(len(x)):
+            dw = dw + (g[number] * (x * rstd)[number]).to(dtype)
+        h = g * w
+        return rstd * (h - x * rstd * (h * x * rstd).mean(-1, keepdim=True)), dw.to(w.dtype)
+
+    return backward
+
+
+def test_a_gradient_that_is_rounded_within_backward_has_no_derivative_to_be_wrong():
+    def seen(dtype):
+        subject = function(normal, normal_backward(dtype))
+        return look(looker(subject, "double_backward", examples=examples((6, 4), (4,))())).observation
+
+    rounded = seen(torch.bfloat16)
+    assert (rounded.verdict, rounded.reason) == (Verdict.SKIPPED, "the gradient itself is wrong here")
+    assert seen(F64).verdict is Verdict.PASS
 
 
 def test_a_wrong_gradient_that_is_differentiated_rightly_is_not_this_checks_finding():

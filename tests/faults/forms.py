@@ -122,7 +122,8 @@ FAULTS = [
         right=Kept,
         inputs=X,
         check="vjp",
-        fault=Fault.UNKNOWN,
+        fault=Fault.CONSTANT_FACTOR,
+        says=("`ctx.kept**2`", "1/4"),
     ),
     Planted(
         name="module around a Function",

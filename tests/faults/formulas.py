@@ -191,6 +191,7 @@ FAULTS = [
         forms="function manual",
         inputs=X,
         check="vjp",
-        fault=Fault.UNKNOWN,
+        fault=Fault.CONSTANT_FACTOR,
+        says=("(2 * x.tanh()) ** 2", "1/2"),
     ),
 ]

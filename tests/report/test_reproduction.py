@@ -1,283 +1,201 @@
-"""The script is run: on a wrong subject it exits 1, on its correct twin 0."""
+"""What stands in a script for each kind of failure: it ends in 1 on a wrong subject, and in 0 on its twin."""
 
-import importlib.util
+import contextlib
 import io
-import subprocess
-import sys
-from contextlib import redirect_stdout
-from dataclasses import dataclass
-from pathlib import Path
+import re
 
 import pytest
 import torch
 
-from gradharness.report.reproduction import Failure, SubjectSource, reproducer, script, source_of
-
-OPS = """
-import torch
-
-class Scale(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x, w, b):
-        ctx.save_for_backward(x, w)
-        return x * w + b
-
-    @staticmethod
-    def backward(ctx, g):
-        x, w = ctx.saved_tensors
-        {guard}
-        return g * w, FACTOR * (g * x), g.sum(0)
-
-def half(x, y):
-    return {{"a": Scale.apply(x, y[0], y[1]), "b": [x.sum()]}}
-
-def forward(x):
-    return x**2
-
-def vjp(x, g):
-    return FACTOR * 2 * x * g
-
-class Plain:
-    pass
-
-FACTOR = {factor}
-"""
+from gradharness.report.failure import Failure
+from gradharness.report.reproduction import identifier, script
+from gradharness.report.traced_source import TracedSource, traced_source
 
 F64 = torch.float64
 X = torch.tensor([[1.0, 2.0], [3.0, 4.0]], dtype=F64)
 W = torch.tensor([0.5, -1.0], dtype=F64)
-B = torch.zeros(2, dtype=F64)
-TRUE = X.sum(0)
 
 
-@pytest.fixture
-def ops(tmp_path, monkeypatch):
-    """Writes the subject's module, right or wrong, and gives its folder."""
+class Scale(torch.autograd.Function):
+    """x w, right."""
 
-    def write(factor=1.0, guard="pass"):
-        monkeypatch.setattr(sys, "dont_write_bytecode", True)
-        (tmp_path / "ops.py").write_text(OPS.format(factor=factor, guard=guard))
-        return (f"sys.path.insert(0, {str(tmp_path)!r})",)
+    factor = 1.0
 
-    return write
+    @staticmethod
+    def forward(ctx, x, w):
+        ctx.save_for_backward(x, w)
+        return x * w
 
-
-@dataclass
-class Done:
-    returncode: int
-    stdout: str
-    stderr: str
+    @classmethod
+    def backward(cls, ctx, g):
+        x, w = ctx.saved_tensors
+        return g * w, Scale.factor * (g * x).sum(0)
 
 
-def run(source: str, _folder: Path) -> Done:
-    """Runs a script in this process, with the subject's module imported afresh."""
-    sys.modules.pop("ops", None)
-    path, out = list(sys.path), io.StringIO()
+class Wrong(Scale):
+    @staticmethod
+    def backward(ctx, g):
+        x, w = ctx.saved_tensors
+        return g * w, 2 * (g * x).sum(0)
+
+
+class Raising(Scale):
+    @staticmethod
+    def backward(ctx, g):
+        raise ValueError("no")
+
+
+def nested(x, ys):
+    return {"a": Scale.apply(x, ys[0]), "b": [x.sum()]}
+
+
+def nested_wrong(x, ys):
+    return {"a": Wrong.apply(x, ys[0]), "b": [x.sum() + 1]}
+
+
+def run(source):
+    """(exit status, what is printed) of a script, in this process."""
+    out = io.StringIO()
     try:
-        with redirect_stdout(out):
+        with contextlib.redirect_stdout(out):
             exec(compile(source, "repro.py", "exec"), {"__name__": "__main__"})
     except SystemExit as end:
-        return Done(end.code, out.getvalue(), "")
+        return end.code or 0, out.getvalue()
     except Exception as error:
-        return Done(1, out.getvalue(), f"{type(error).__name__}: {error}")
-    finally:
-        sys.path[:] = path
-        sys.modules.pop("ops", None)
+        return f"{type(error).__name__}: {error}", out.getvalue()
     raise AssertionError("a script ends by sys.exit")
 
 
-def statuses(make, ops, folder):
-    """Exit status of a script on the wrong and on the right subject."""
-    source = make(ops(factor=2.0))
-    wrong = run(source, folder)
-    ops(factor=1.0)
-    right = run(source, folder)
-    assert "Error" not in wrong.stderr + right.stderr
-    return wrong.returncode, right.returncode
+def failure(**rest):
+    given = {
+        "title": "gradient of w is twice the right one",
+        "arguments": (("x", X), ("w", W)),
+        "active": ("x", "w"),
+        "outputs": ("output",),
+        "cotangents": [torch.ones(2, 2, dtype=F64)],
+        "label": "w",
+        "expected": X.sum(0),
+        "bound": 1e-9,
+    }
+    return Failure(**{**given, **rest})
 
 
-def weight_script(path, *, cotangent=None, expected=TRUE, label="w"):
-    return reproducer(
-        import_lines=(*path, "from ops import Scale"),
-        call="Scale.apply(x, w, b)",
-        arguments=(("x", X), ("w", W), ("b", B)),
-        active=("x", "w", "b"),
-        cotangents=[torch.ones(2, 2, dtype=F64) if cotangent is None else cotangent],
-        label=label,
-        expected=expected,
-        bound=1e-9,
+NESTED = {
+    "arguments": (("x", X), ("ys", (W,))),
+    "active": ("x", "ys[0]"),
+    "outputs": ("output['a']", "output['b'][0]"),
+    "cotangents": [torch.ones(2, 2, dtype=F64), torch.tensor(1.0, dtype=F64)],
+    "label": "ys[0]",
+}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right", "what"),
+    [
+        (Wrong, Scale, {}),
+        (Wrong, Scale, {"expected": None}),
+        (nested_wrong, nested, NESTED),
+        (nested_wrong, nested, {**NESTED, "expected": None}),
+        (
+            nested_wrong,
+            nested,
+            {**NESTED, "label": "output['b'][0]", "expected": torch.tensor(10.0, dtype=F64), "bound": 0.0},
+        ),
+        (Wrong, Scale, {"steps": ("sys.exit(int((start(arguments, leaves)(cotangents)[1][0] != 4).item()))",)}),
+    ],
+    ids=["gradient", "differences", "nested", "nested differences", "output", "steps"],
+)
+def test_it_exits_1_while_the_fault_is_there(wrong, right, what):
+    for subject, status in ((wrong, 1), (right, 0)):
+        source = script(traced_source(getattr(subject, "apply", subject)), failure(**what))
+        assert len(source.splitlines()) <= 30
+        assert run(source)[0] == status, source
+
+
+def test_it_reads_well():
+    source = script(traced_source(Wrong.apply), failure())
+    assert (
+        re.sub(r"insert\(0, .*\)", "insert(0, …)", source)
+        == '''\
+"""gradient of w is twice the right one (exits 1 while it is so, 0 once it is mended)"""
+
+import sys
+import torch
+
+sys.path.insert(0, …)
+from tests.report.test_reproduction import Wrong
+
+x = torch.tensor([[1.0, 2.0], [3.0, 4.0]], dtype=torch.float64)
+w = torch.tensor([0.5, -1.0], dtype=torch.float64)
+leaves = [x.requires_grad_(), w.requires_grad_()]
+cotangent = torch.tensor([[1.0, 1.0], [1.0, 1.0]], dtype=torch.float64)
+
+output = Wrong.apply(x, w)
+got = torch.autograd.grad(output, leaves, cotangent, materialize_grads=True)[1]
+
+expected = torch.tensor([4.0, 6.0], dtype=torch.float64)
+allowed = 1e-09
+print('expected', expected, '\\ngot     ', got)
+near = (got - expected).abs() <= allowed
+sys.exit(0 if got.shape == expected.shape and near.all() else 1)
+'''
     )
 
 
-def test_it_exits_1_while_the_gradient_is_wrong_and_0_when_it_is_right(ops, tmp_path):
-    assert statuses(weight_script, ops, tmp_path) == (1, 0)
-
-
-@pytest.mark.parametrize(("factor", "status"), [(2.0, 1), (1.0, 0)])
-def test_it_runs_alone(ops, tmp_path, factor, status):
-    script_path = tmp_path / "repro.py"
-    script_path.write_text(weight_script(ops(factor)))
-    done = subprocess.run([sys.executable, "-B", script_path], capture_output=True, text=True, check=False, cwd="/")
-    assert (done.returncode, done.stderr) == (status, "")
-
-
-def test_it_prints_expected_got_and_what_is_allowed(ops, tmp_path):
-    done = run(weight_script(ops(factor=2.0)), tmp_path)
-    assert done.stdout == (
-        "expected tensor([4., 6.], dtype=torch.float64) \n"
-        "got      tensor([ 8., 12.], dtype=torch.float64) \n"
-        "allowed  1e-09\n"
+def test_it_prints_expected_and_got():
+    assert run(script(traced_source(Wrong.apply), failure()))[1] == (
+        "expected tensor([4., 6.], dtype=torch.float64) \ngot      tensor([ 8., 12.], dtype=torch.float64)\n"
     )
 
 
-def test_it_is_short_and_needs_nothing_of_ours(ops):
-    source = weight_script(ops())
-    assert len(source.splitlines()) <= 30
-    assert "gradharness" not in source
+def test_a_backward_that_raises():
+    raising = failure(label="backward", expected=None)
+    assert run(script(traced_source(Raising.apply), raising))[0] == "ValueError: no"
+    assert run(script(traced_source(Scale.apply), raising))[0] == 0
 
 
-def test_a_cotangent_keeps_its_layout(ops, tmp_path):
-    source = weight_script(ops(), cotangent=torch.tensor(1.0, dtype=F64).expand(2, 2))
-    assert "torch.as_strided(torch.tensor([1.0], dtype=torch.float64), (2, 2), (0, 0))" in source
-    assert run(source, tmp_path).returncode == 0
+def test_an_output_without_a_graph():
+    apart = failure(label="output", expected=None, cotangents=[], outputs=())
+    assert run(script(TracedSource(called="torch.ones_like"), failure(**vars_of(apart, (("x", X),)))))[0] == 1
+    assert run(script(TracedSource(called="torch.neg"), failure(**vars_of(apart, (("x", X),)))))[0] == 0
 
 
-def test_without_an_expected_value_the_script_measures_one(ops, tmp_path):
-    assert statuses(lambda path: weight_script(path, expected=None), ops, tmp_path) == (1, 0)
+def vars_of(given, arguments):
+    names = ("label", "expected", "cotangents", "outputs")
+    return {"arguments": arguments, "active": ("x",), **{name: getattr(given, name) for name in names}}
 
 
-def test_the_gradients_of_nested_arguments_and_several_outputs(ops, tmp_path):
-    def make(path):
-        return reproducer(
-            import_lines=(*path, "from ops import half"),
-            call="half(x, y)",
-            arguments=(("x", X), ("y", (W, B))),
-            active=("x", "y[0]", "y[1]"),
-            cotangents=[torch.ones(2, 2, dtype=F64), torch.tensor(1.0, dtype=F64)],
-            label="y[0]",
-            expected=X.sum(0),
-            bound=torch.full((2,), 1e-9, dtype=F64),
-        )
-
-    assert statuses(make, ops, tmp_path) == (1, 0)
+def test_what_is_not_finite_is_compared_as_it_is():
+    inf = torch.tensor([torch.inf, torch.nan], dtype=F64)
+    what = {"arguments": (("x", inf),), "active": ("x",), "label": "output", "outputs": ("output",)}
+    assert run(script(TracedSource(called="torch.clone"), failure(**what, expected=inf)))[0] == 0
+    assert run(script(TracedSource(called="torch.neg"), failure(**what, expected=inf)))[0] == 1
 
 
-def test_a_backward_that_raises(ops, tmp_path):
-    source = weight_script(ops(guard="raise ValueError('no')"), label="backward", expected=None)
-    done = run(source, tmp_path)
-    assert (done.returncode, done.stderr.splitlines()[-1]) == (1, "ValueError: no")
-    ops()
-    assert run(source, tmp_path).returncode == 0
+def test_the_difference_of_a_complex_argument_has_both_parts():
+    z = torch.tensor([1 + 2j, -0.5j], dtype=torch.complex128)
+    what = {"arguments": (("z", z),), "active": ("z",), "label": "z", "cotangents": [torch.ones(2, dtype=z.dtype)]}
+    for called, status in (("torch.square", 0), ("(lambda z: z.detach() * z)", 1)):
+        assert run(script(TracedSource(called=called), failure(**what, expected=None)))[0] == status
 
 
-@pytest.mark.parametrize(("expected", "status"), [(X * W, 0), (X * W + 1, 1)])
-def test_a_wrong_output(ops, tmp_path, expected, status):
-    assert run(weight_script(ops(), label="output", expected=expected), tmp_path).returncode == status
+def test_what_cannot_be_imported_is_to_be_filled_in():
+    source = script(TracedSource(called="subject", missing="`subject`"), failure())
+    status, printed = run(source)
+    assert (status, printed) == (2, "FILL IN: `subject`\n")
+    filled = "\n".join("subject = Scale.apply" if "sys.exit(print(" in line else line for line in source.splitlines())
+    assert run("from tests.report.test_reproduction import Scale\n" + filled)[0] == 0
 
 
-def test_an_output_in_a_container(ops, tmp_path):
-    source = reproducer(
-        import_lines=(*ops(), "from ops import half"),
-        call="half(x, y)",
-        arguments=(("x", X), ("y", (W, B))),
-        active=("x",),
-        cotangents=[],
-        label="output['b'][0]",
-        expected=torch.tensor(10.0, dtype=F64),
-        bound=0.0,
-    )
-    assert run(source, tmp_path).returncode == 0
+def test_names_that_are_taken_or_no_names_are_changed():
+    assert identifier("0.weight") == "_0_weight"
+    assert identifier("expected", ("expected",)) == "expected_"
+    source = script(traced_source(Wrong.apply), failure(arguments=(("got", X), ("w", W)), active=("got", "w")))
+    assert "Wrong.apply(got_, w)" in source
+    assert run(source)[0] == 1
 
 
-def test_a_missing_gradient_counts_as_zero(ops, tmp_path):
-    source = reproducer(
-        import_lines=(),
-        call="x * w.detach()",
-        arguments=(("x", X), ("w", W)),
-        active=("x", "w"),
-        cotangents=[torch.ones(2, 2, dtype=F64)],
-        label="w",
-        expected=X.sum(0),
-        bound=1e-9,
-    )
-    done = run(source, tmp_path)
-    assert (done.returncode, done.stdout) == (2, "FILL IN: the subject could not be imported; see the marked line\n")
-    filled = "\n".join(line for line in source.splitlines() if "sys.exit(2)" not in line)
-    assert run(filled, tmp_path).returncode == 1
-
-
-@pytest.mark.parametrize("expected", [2 * X, None])
-def test_a_pair_of_functions_gives_its_own_pullback(ops, tmp_path, expected):
-    def make(path):
-        return script(
-            SubjectSource(
-                import_lines=(*path, "from ops import forward, vjp"),
-                call="forward(layer_x)",
-                pullback=("return [vjp(layer_x, *cotangents)]",),
-            ),
-            Failure(
-                arguments=(("layer.x", X),),
-                active=("layer.x",),
-                cotangents=[torch.ones(2, 2, dtype=F64)],
-                label="layer.x",
-                expected=expected,
-                bound=1e-9,
-            ),
-        )
-
-    assert statuses(make, ops, tmp_path) == (1, 0)
-
-
-def imported(tmp_path, name="ops"):
-    spec = importlib.util.spec_from_file_location(name, tmp_path / "ops.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture
-def module(ops, tmp_path):
-    ops()
-    yield imported(tmp_path, "made_up_name")
-    del sys.modules["made_up_name"]
-
-
-def test_the_source_of_an_importable_subject(module, tmp_path):
-    at = f"sys.path.insert(0, {str(tmp_path.resolve())!r})"
-    assert source_of(module.half, ("x", "y")) == SubjectSource(
-        import_lines=(at, "from ops import half"), call="half(x, y)"
-    )
-    expected = SubjectSource(import_lines=(at, "from ops import Scale"), call="Scale.apply(x, w)")
-    assert source_of(module.Scale, ("x", "w")) == expected
-    assert source_of(module.Scale.apply, ("x", "w")) == expected
-
-
-def test_the_source_of_a_decorated_test_is_its_function(module, tmp_path):
-    from tests.fakes import gradient_test
-
-    function = module.half
-    module.half = gradient_test(vjp="pass")(function)
-    assert source_of(function, ("x",)).call == "half.function(x)"
-
-
-def test_a_module_of_a_package_is_imported_from_the_packages_folder():
-    from gradharness.report import show
-
-    root = Path(show.__file__).parents[2]
-    assert source_of(show.tensor, ("value",)).import_lines == (
-        f"sys.path.insert(0, {str(root)!r})",
-        "from gradharness.report.show import tensor",
-    )
-
-
-def local():
-    def function(x):
-        return x
-
-    return function
-
-
-@pytest.mark.parametrize("function", [lambda x: x, local(), torch.nn.Linear(1, 1), torch.sin])
-def test_what_cannot_be_imported_is_left_to_be_filled_in(function):
-    assert source_of(function, ("x",)).import_lines == ()
+def test_a_title_stays_on_one_line():
+    first = script(traced_source(Wrong.apply), failure(title='a "quoted" \\ title\n' + "long " * 50)).splitlines()[0]
+    assert len(first) <= 120
+    assert first.startswith('"""a \'quoted\' / title long')

@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 
 from gradharness.engine.plan import Item
+from gradharness.model.exhibit import HeatMap, OracleValue
 from gradharness.model.verdict import Fault, Finding, Report, Severity, Verdict, Witness
 from gradharness.report import text
 from tests.fakes import ERROR, WARNING, result
@@ -84,6 +85,63 @@ def test_the_worst_finding_comes_last():
     shown = text.worst_last(replace(report("pass"), results=(failed,)))
     assert [seen.finding for seen in shown] == [WARNING, second, ERROR]
     assert text.worst_last(report()) == ()
+
+
+def test_of_a_warning_that_fails_nothing_the_sentence_and_the_command_are_enough():
+    warning = replace(ERROR, severity=Severity.WARNING, fault=Fault.WRONG_DTYPE)
+    passed = replace(result(ITEM, "pass"), findings=(warning,))
+    one = replace(report("pass"), results=(passed,))
+    assert text.render(one, target="test_ops.py::test_linear").split("\n\n")[1] == (
+        """\
+test_linear [vjp-cpu-float64]: warning, wrong dtype
+  the gradient of `x` is 2 times the right one
+  replay: gradharness check test_ops.py::test_linear --checks vjp --device cpu --dtype float64 --seed 17"""
+    )
+    whole = text.render(one, full=True)
+    strict = text.render(replace(one, results=(replace(passed, verdict=Verdict.FAIL),)))
+    for shown in (whole, strict):
+        assert "  expected -0.25 ± 3e-06   got -0.5" in shown
+        assert "  witness (2 elements):" in shown
+
+
+def test_a_warning_beside_an_error_of_its_check_stays_short():
+    warning = replace(ERROR, severity=Severity.WARNING, fault=Fault.WRONG_DTYPE)
+    failed = replace(result(ITEM, "fail"), findings=(ERROR, warning))
+    shown = text.render(replace(report("pass"), results=(failed,)))
+    assert shown.count("witness (2 elements)") == 1
+
+
+def test_in_full_every_oracle_says_what_it_has_at_the_worst_element():
+    values = (
+        OracleValue(oracle="autograd of the reference", value=-0.25, bound=2e-15),
+        OracleValue(oracle="finite difference", value=-0.2500000001, bound=1.5e-9),
+    )
+    heat = torch.zeros(1, 1, dtype=torch.float64)
+    picture = HeatMap(label="x", expected=heat, got=heat, bound=heat, shape=(1, 1), corner=(0, 0), worst=(0, 0))
+    failed = replace(result(ITEM, "fail"), findings=(replace(ERROR, exhibits=(picture, *values)),))
+    one = replace(report("fail"), results=(failed,))
+    told = """\
+  oracles there, with their own bounds:
+    subject                    -0.5
+    autograd of the reference  -0.25 ± 2e-15
+    finite difference          -0.2500000001 ± 1.5e-09
+"""
+    assert told in text.render(one, full=True)
+    assert "oracles there" not in text.render(one)
+    assert "oracles there" not in text.render(report("fail"), full=True)
+
+
+def test_what_junit_is_told():
+    passed, failed, warned = (report(outcome, profile="ci") for outcome in ("pass", "fail", "warning"))
+    assert text.properties(passed, passed.results[0]) == [
+        ("gradharness_verdict", "pass"),
+        ("gradharness_resolution", 3e-06),
+        ("gradharness_seed", 17),
+        ("gradharness_profile", "ci"),
+        ("gradharness_examples", 25),
+    ]
+    assert ("gradharness_fault", "constant factor") in text.properties(failed, failed.results[0])
+    assert ("gradharness_warning", "wrong dtype") in text.properties(warned, warned.results[0])
 
 
 def test_a_fault_that_several_checks_find_is_told_once():

@@ -6,7 +6,7 @@ from math import inf, nan
 import pytest
 import torch
 
-from gradharness.report.literal import FILL_IN, literal
+from gradharness.scripting.literal import FILL_IN, literal
 
 VALUES = [
     None,
@@ -52,6 +52,11 @@ TENSORS = {
     "stride 0": torch.tensor(1.5).expand(2, 2),
     "conjugate": torch.tensor([1 + 2j, 3j]).conj(),
     "leaf": torch.ones(2, requires_grad=True),
+    "large": torch.linspace(0, 1, 99, dtype=torch.float64).reshape(3, 33),
+    "large complex": torch.linspace(0, 1, 99).to(torch.complex64) * (1 + 2j),
+    "large bfloat16": torch.linspace(-1, 1, 99).to(torch.bfloat16),
+    "large and transposed": torch.linspace(0, 1, 99).reshape(3, 33).T,
+    "large mask": torch.arange(99) % 3 == 0,
 }
 
 
@@ -66,6 +71,12 @@ def test_tensors_keep_dtype_values_and_layout(name):
 
 def test_short_decimals_for_short_dtypes():
     assert literal(torch.tensor([0.1])) == "torch.tensor([0.1], dtype=torch.float32)"
+
+
+def test_many_numbers_are_written_as_the_digits_of_their_memory():
+    many = torch.linspace(0, 1, 99, dtype=torch.float64)
+    assert literal(many).startswith("torch.frombuffer(bytearray.fromhex('0000")
+    assert len(literal(many)) < 16 * 99 + 80
 
 
 def test_a_view_of_a_huge_storage_is_written_without_it():
