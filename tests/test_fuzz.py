@@ -56,7 +56,12 @@ def started(*arguments, cwd):
     command = [sys.executable, "-m", "gradharness", "fuzz", *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, cwd=cwd, env=environment, **pipes)
+    # A suite that a shell runs in the background ignores Ctrl-C, and what it starts would inherit that.
+    return subprocess.Popen(command, cwd=cwd, env=environment, preexec_fn=listens_to_ctrl_c, **pipes)  # noqa: PLW1509
+
+
+def listens_to_ctrl_c():
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def until_told(process, pattern):
